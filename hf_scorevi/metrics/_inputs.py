@@ -1,0 +1,112 @@
+"""What every classification metric asks of its inputs. Nothing is repaired silently: bad input is an error."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# Loose enough for float16 (relative rounding 5e-4 an entry), tight enough to notice logits and unnormalised averages.
+SUM_TOLERANCE = 1e-3
+
+
+def as_array(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    """`values` as a numpy array of its own dtype, without a copy where that is possible.
+
+    Tensors are recognised by their methods, so that the metrics don't depend on torch.
+    """
+    tensor: Any = values
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":  # the one common dtype that numpy doesn't have
+            tensor = tensor.float()
+        tensor = tensor.numpy()
+    try:
+        return np.asarray(tensor)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a regular array ({error}): give every row the same length") from error
+
+
+def check_probabilities(
+    probabilities: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Probabilities [examples, classes] in their own dtype and labels [examples] as int64, or a ValueError."""
+    array = _check_table(probabilities, "probabilities")
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = array.sum(axis=1, dtype=np.float64)  # summed through a small buffer: no float64 copy of the array
+    # A NaN or an infinity anywhere in a row shows in its sum.
+    _refuse_rows(~np.isfinite(sums), "probabilities", "holds NaN or infinity: the model's outputs overflowed")
+    if array.min() < 0:
+        _refuse_rows(array.min(axis=1) < 0, "probabilities", "holds a negative value: apply softmax to logits first")
+    check_row_sums(sums, "probabilities", "apply softmax, in float32 or better, and average probabilities, not logits")
+    return array, _check_labels(labels, *array.shape)
+
+
+def check_log_probabilities(
+    log_probabilities: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """As `check_probabilities`, for logarithms, where -inf is a probability of zero. Row sums are the caller's."""
+    array = _check_table(log_probabilities, "log_probabilities")
+    largest = array.max(axis=1)  # NaN where the row holds one
+    _refuse_rows(
+        np.isnan(largest) | (largest == np.inf),
+        "log_probabilities",
+        "holds NaN or +infinity: the model's outputs overflowed",
+    )
+    return array, _check_labels(labels, *array.shape)
+
+
+def check_row_sums(sums: npt.NDArray[np.float64], name: str, remedy: str, first_row: int = 0) -> None:
+    """A ValueError for the first of `sums` [rows] that is not one."""
+    _refuse_rows(np.abs(sums - 1.0) > SUM_TOLERANCE, name, f"does not sum to one: {remedy}", sums, first_row)
+
+
+def check_num_bins(num_bins: int) -> None:
+    """A ValueError unless `num_bins` is a positive integer."""
+    if isinstance(num_bins, bool) or not isinstance(num_bins, int | np.integer) or num_bins < 1:
+        raise ValueError(f"num_bins must be an integer of at least 1, not {num_bins!r}: 15 is the usual choice")
+
+
+def _check_table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    array = as_array(values, name)
+    if array.ndim != 2 or array.shape[1] == 1:
+        raise ValueError(
+            f"{name} must have the shape [examples, classes] with at least two classes, not {list(array.shape)}: "
+            "for a binary model give both columns, [1 - p, p]"
+        )
+    if array.size == 0:
+        raise ValueError(f"{name} is empty, its shape is {list(array.shape)}: give at least one example")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be real numbers, not {array.dtype}: convert with .astype(float)")
+    return array
+
+
+def _check_labels(labels: npt.ArrayLike, num_examples: int, num_classes: int) -> npt.NDArray[np.int64]:
+    array = as_array(labels, "labels")
+    if array.shape != (num_examples,):
+        raise ValueError(
+            f"labels must have the shape [{num_examples}], one for each row of predictions, not {list(array.shape)}: "
+            "give class indices, not one-hot rows"
+        )
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, not {array.dtype}: convert class indices with .astype(int)")
+    outside = (array < 0) | (array >= num_classes)
+    if outside.any():
+        index = int(outside.argmax())
+        raise ValueError(
+            f"labels[{index}] is {array[index]}, outside the {num_classes} classes 0 to {num_classes - 1}: "
+            "leave out ignored examples (label -100) and check the model's id2label"
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def _refuse_rows(
+    bad: npt.NDArray[np.bool_],
+    name: str,
+    complaint: str,
+    values: npt.NDArray[np.float64] | None = None,
+    first_row: int = 0,
+) -> None:
+    if bad.any():
+        index = int(bad.argmax())
+        value = "" if values is None else f" (sum {values[index]:.6g})"
+        raise ValueError(f"row {first_row + index} of {name}{value} {complaint}")

@@ -1,0 +1,37 @@
+"""The figures that are reported for a classifier, in one call."""
+
+import numpy.typing as npt
+
+from hf_scorevi.metrics._inputs import as_array
+from hf_scorevi.metrics.accuracy import accuracy
+from hf_scorevi.metrics.brier import brier
+from hf_scorevi.metrics.ece import ece
+from hf_scorevi.metrics.nll import nll
+
+
+def classification_metrics(
+    probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15
+) -> dict[str, float | int]:
+    """Accuracy, NLL (nats per example), ECE with its number of bins, and Brier score (sum over classes, 0 to 2).
+
+    Args:
+        probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.
+        labels: [examples], integer class indices.
+        num_bins: number of bins of the ECE, at least 1.
+
+    Returns:
+        `{"accuracy": float, "nll": float, "ece": float, "ece_bins": int, "brier": float}`
+
+    Raises:
+        ValueError: wrong shapes, empty input, values that are no probabilities, labels out of range, num_bins < 1.
+    """
+    array = as_array(probabilities, "probabilities")  # once here, so that a tensor leaves its device once
+    targets = as_array(labels, "labels")
+    calibration = ece(array, targets, num_bins)
+    return {
+        **accuracy(array, targets),
+        **nll(array, targets),
+        "ece": calibration["ece"],
+        "ece_bins": calibration["num_bins"],
+        **brier(array, targets),
+    }

@@ -1,0 +1,110 @@
+"""Pictures of calibration. matplotlib is optional and is imported when a picture is asked for."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_scorevi.metrics import ece, reliability_bins
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which people with any common colour vision deficiency can tell apart; without its yellow,
+# which is too pale for lines on white. The markers differ too, for prints in grey.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v")
+
+
+def reliability_diagram(
+    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], num_bins: int = 15, title: str | None = None
+) -> "Figure":
+    """Accuracy against confidence, one curve for each entry, above a histogram of the confidences.
+
+    Every filled bin is a point at its mean confidence and its accuracy, with the 95 % Wilson interval of the latter.
+    On the dashed diagonal a model is calibrated, below it overconfident. The legend gives each curve's ECE.
+
+    Args:
+        curves: name to (probabilities [examples, classes], labels [examples]), as `hf_scorevi.metrics.ece` takes them.
+        num_bins: number of bins, at least 1.
+        title: a line above the picture.
+
+    Returns:
+        A `matplotlib.figure.Figure`, 700 pixels wide, tied to no window: `figure.savefig("reliability.png")`.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: no curve, or one whose inputs `hf_scorevi.metrics.reliability_bins` refuses.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (arXiv 1706.04599), figure 1.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('reliability_diagram needs matplotlib: pip install "hf_scorevi[plots]"') from error
+    if not curves:
+        raise ValueError("curves is empty: give at least one entry, name -> (probabilities, labels)")
+
+    figure = Figure(figsize=(7.0, 7.0), dpi=100, layout="constrained")  # not pyplot: no global state, no display
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    top.plot([0, 1], [0, 1], color="0.45", linestyle="--", linewidth=1.2, label="perfectly calibrated")
+
+    for index, (name, (probabilities, labels)) in enumerate(curves.items()):
+        try:
+            bins = reliability_bins(probabilities, labels, num_bins)
+            error_of_curve = ece(probabilities, labels, num_bins)["ece"]
+        except ValueError as error:
+            raise ValueError(f"curve {name!r}: {error}") from error
+        color = COLORS[index % len(COLORS)]
+        filled = bins.counts > 0
+        rates = bins.accuracy[filled]
+        low, high = wilson_interval(rates, bins.counts[filled])
+        top.errorbar(
+            bins.mean_confidence[filled],
+            rates,
+            yerr=(np.maximum(rates - low, 0.0), np.maximum(high - rates, 0.0)),  # 0 and 1 round to just outside
+            color=color,
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=5.5,
+            linewidth=1.6,
+            elinewidth=1.0,
+            capsize=2.5,
+            label=f"{name} (ECE {error_of_curve:.3f})",
+        )
+        share = bins.counts / bins.counts.sum()
+        bottom.stairs(share, bins.edges, color=color, linewidth=1.6)
+        bottom.stairs(share, bins.edges, color=color, alpha=0.1, fill=True)
+
+    top.set(xlim=(-0.015, 1.015), ylim=(-0.02, 1.02), ylabel="accuracy")  # room for whole markers at 0 and 1
+    bottom.set(ylim=(0, None), xlabel="confidence (probability of the predicted class)", ylabel="share of predictions")
+    for axes in (top, bottom):
+        axes.grid(color="0.9", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    # Outside, because curves may run through any corner of the axes. The title belongs to the legend, as the layout
+    # would draw a title of the figure across it.
+    figure.legend(
+        loc="outside upper left",
+        frameon=False,
+        title=title,
+        title_fontproperties={"size": 12, "weight": "bold"},
+        alignment="left",
+    )
+    return figure
+
+
+def wilson_interval(
+    rates: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The 95 % interval of a binomial probability: two bounds [bins] from rates [bins] and positive counts [bins].
+
+    It stays in [0, 1] and keeps its width where the rate is 0 or 1, unlike rate ± 1.96 standard errors.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    """
+    z = 1.959964
+    scale = 1.0 / (1.0 + z**2 / counts)
+    center = scale * (rates + z**2 / (2 * counts))
+    half = scale * z * np.sqrt(rates * (1 - rates) / counts + z**2 / (4 * counts**2))
+    return center - half, center + half
