@@ -1,0 +1,28 @@
+"""What q(θ) is: families, prior, which weights, noise, temperature."""
+
+from .config import PosteriorConfig
+from .divergence import kl_to_prior, posterior_figures
+from .families import FAMILIES, DiagonalGaussian, GaussianFamily, IsotropicGaussian
+from .noise import draw_seed, mix, standard_normal
+from .posterior import Posterior, weight_scales
+from .prior import GaussianPrior
+from .selection import select_parameters
+from .temperature import resolve_temperature
+
+__all__ = [
+    "FAMILIES",
+    "DiagonalGaussian",
+    "GaussianFamily",
+    "GaussianPrior",
+    "IsotropicGaussian",
+    "Posterior",
+    "PosteriorConfig",
+    "draw_seed",
+    "kl_to_prior",
+    "mix",
+    "posterior_figures",
+    "resolve_temperature",
+    "select_parameters",
+    "standard_normal",
+    "weight_scales",
+]

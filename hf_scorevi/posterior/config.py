@@ -1,0 +1,105 @@
+"""What a user chooses about the posterior: `PosteriorConfig`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch.nn import Parameter
+
+from .families import FAMILIES
+
+__all__ = ["PosteriorConfig"]
+
+Target = str | Sequence[str] | Callable[[str, Parameter], bool]
+
+
+@dataclass
+class PosteriorConfig:
+    """
+    The posterior to be learned: its family, which weights it covers, the prior and the likelihood's scale.
+
+    Args:
+        family (`str`, defaults to `"isotropic"`):
+            `"isotropic"`: one precision a tensor, no memory. `"diagonal"`: one precision a weight, shrunk towards the
+            tensor's by what the run itself shows of signal and noise.
+        target (`str`, list of `str`, or callable, defaults to `"trainable"`):
+            The Bayesian weights. `"trainable"`: all that require grad (on a PEFT model, the adapter's). A list of
+            names or globs of modules or parameters (`["classifier", "vit.layers.11.*"]`). A callable `(name,
+            parameter) -> bool`.
+        exclude (list of `str`, *optional*):
+            Names or globs, as in `target`, of weights that stay deterministic.
+        prior_mean (`str`, defaults to `"initial"`):
+            `"initial"`: the weights the model has when the trainer is built; weights that `from_pretrained` had to
+            initialise afresh (a new head) are centred at zero. `"zero"`: zero everywhere.
+        prior_std (`float` or `"auto"`, defaults to `"auto"`):
+            Standard deviation of the prior, in units of the weights. `"auto"`: one a tensor, by empirical Bayes.
+        temperature (`float` or `"auto"`, defaults to `"auto"`):
+            The likelihood enters with `num_data / temperature` terms. 1 is Bayes' rule; smaller is a colder, more
+            concentrated posterior. `"auto"`: `min(1, num_data / (10 * number of Bayesian weights))`, without which the
+            KL of many weights outweighs few data and the posterior collapses onto the prior.
+        num_data (`int`, *optional*):
+            Number of terms of the likelihood, of which the loss is the mean. Default: the length of the training set
+            (times the outputs per example for a regression loss).
+        noise_variance (`float`, *optional*):
+            Variance of the Gaussian likelihood behind a mean-squared-error loss, in squared units of the target.
+            Required for such a loss, meaningless for others.
+        init_std (`float`, defaults to 0.01):
+            Standard deviation at the start, relative to each tensor's root-mean-square weight. Start concentrated: a
+            wide start collapses onto the prior.
+    """
+
+    family: str = field(default="isotropic", metadata={"help": "Gaussian family: isotropic or diagonal."})
+    target: Target = field(default="trainable", metadata={"help": "Bayesian weights: trainable, or names and globs."})
+    exclude: Sequence[str] | None = field(default=None, metadata={"help": "Names and globs that stay deterministic."})
+    prior_mean: str = field(default="initial", metadata={"help": "Centre of the prior: initial or zero."})
+    prior_std: float | str = field(default="auto", metadata={"help": "Standard deviation of the prior, or auto."})
+    temperature: float | str = field(default="auto", metadata={"help": "Temperature of the likelihood, or auto."})
+    num_data: int | None = field(default=None, metadata={"help": "Number of terms of the likelihood."})
+    noise_variance: float | None = field(default=None, metadata={"help": "Noise variance behind an MSE loss."})
+    init_std: float = field(default=0.01, metadata={"help": "Initial std relative to each tensor's RMS weight."})
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise ValueError(f"Unknown posterior family {self.family!r}; choose one of {', '.join(sorted(FAMILIES))}.")
+        if self.prior_mean not in ("initial", "zero"):
+            raise ValueError(f"prior_mean must be 'initial' or 'zero', not {self.prior_mean!r}.")
+        for name in ("prior_std", "temperature"):
+            value = getattr(self, name)
+            if value != "auto":
+                setattr(self, name, _positive(name, value, " or 'auto'"))
+        for name in ("num_data", "noise_variance", "init_std"):
+            if getattr(self, name) is not None:
+                _positive(name, getattr(self, name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values; a callable `target` becomes `"custom"` (the stored keys say what it chose)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        if callable(self.target):
+            values["target"] = "custom"
+        elif not isinstance(self.target, str):
+            values["target"] = list(self.target)
+        if self.exclude is not None:
+            values["exclude"] = list(self.exclude)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PosteriorConfig:
+        """The inverse of `to_dict`. Unknown fields are an error that names them."""
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"Unknown fields in the posterior's configuration: {', '.join(unknown)}.")
+        return cls(**values)
+
+
+def _positive(name: str, value: Any, alternative: str = "") -> float:
+    """`value` as a float, checked to be a positive finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a positive number{alternative}, not {value!r}.")
+    return number

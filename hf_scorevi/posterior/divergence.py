@@ -1,0 +1,52 @@
+"""KL(q‖p) between the posterior and its prior, and the figures that tell a healthy posterior."""
+
+from __future__ import annotations
+
+import torch
+
+from .posterior import Posterior, weight_scales
+from .prior import GaussianPrior
+
+__all__ = ["kl_to_prior", "posterior_figures"]
+
+# A weight whose precision the data raised by less than this share of the prior's has learned nothing.
+_AT_PRIOR = 0.05
+
+
+@torch.no_grad()
+def kl_to_prior(posterior: Posterior, prior: GaussianPrior, mean_square_shift: list[float]) -> float:
+    """KL(q‖p) in nats: Σ ½[λ₀/λ + λ₀ (m−μ)² − 1 + log(λ/λ₀)], given mean (m−μ)² of each tensor."""
+    total = 0.0
+    tensors = zip(posterior.params, posterior.family.precision, prior.precision, mean_square_shift, strict=True)
+    for p, precision, prior_precision, shift in tensors:
+        ratio = precision.double() / prior_precision
+        per_weight = (ratio.reciprocal() - 1 + ratio.log()).mean().item() + prior_precision * shift
+        total += 0.5 * p.numel() * per_weight
+    return total
+
+
+@torch.no_grad()
+def posterior_figures(posterior: Posterior, prior: GaussianPrior) -> dict[str, float]:
+    """
+    `std_relative_mean`, `std_relative_spread`: σ over the tensor's root-mean-square weight, its mean and standard
+    deviation over all weights. `share_at_prior`: share of weights whose precision is within 5 % of the prior's.
+    """
+    scales = torch.tensor(weight_scales(posterior.params), dtype=torch.float64)
+    sizes = torch.tensor([p.numel() for p in posterior.params], dtype=torch.float64)
+    mean, square, at_prior = [], [], []
+    for precision, prior_precision in zip(posterior.family.precision, prior.precision, strict=True):
+        variance = precision.double().reciprocal()
+        mean.append(variance.sqrt().mean().item())
+        square.append(variance.mean().item())
+        at_prior.append((precision < (1 + _AT_PRIOR) * prior_precision).double().mean().item())
+    share = sizes / sizes.sum()
+    relative = torch.tensor(mean, dtype=torch.float64) / scales
+    average = (share * relative).sum()
+    spread = (
+        (share * torch.tensor(square, dtype=torch.float64) / scales.square()).sum() - average.square()
+    ).clamp_min(0)
+    return {
+        "std_relative_mean": average.item(),
+        "std_relative_spread": spread.sqrt().item(),
+        "share_at_prior": (share * torch.tensor(at_prior, dtype=torch.float64)).sum().item(),
+    }

@@ -1,0 +1,47 @@
+"""
+Counter-based noise: a pure function of its key.
+
+No generator is kept and the global random state is never touched, so a resumed run draws what the uninterrupted one
+would have drawn, and data order and dropout stay what they are without us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["PREDICTION_STREAM", "TRAINING_STREAM", "draw_seed", "mix", "standard_normal"]
+
+# First element of a key, so that the draws of training and of prediction never coincide.
+TRAINING_STREAM, PREDICTION_STREAM = 0, 1
+
+_MASK = (1 << 64) - 1
+
+
+def mix(*key: int) -> int:
+    """A 63-bit seed from integers, by chaining the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014)."""
+    state = 0x9E3779B97F4A7C15
+    for part in key:
+        state = (state ^ (part & _MASK)) * 0x9E3779B97F4A7C15 & _MASK
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+def draw_seed(seed: int, draw: int) -> int:
+    """The seed of the `draw`-th posterior draw under the user's `seed`; trainer and `BayesianModel` share it."""
+    return mix(PREDICTION_STREAM, seed, draw)
+
+
+def standard_normal(like: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """
+    Standard normal float32 noise in the shapes of `like` (tensors of one device), as views of one flat draw: one
+    kernel, whatever the number of tensors.
+    """
+    device = like[0].device
+    generator = torch.Generator(device=device).manual_seed(seed)
+    flat = torch.randn(sum(t.numel() for t in like), generator=generator, device=device)
+    return [part.view(t.shape) for part, t in zip(flat.split([t.numel() for t in like]), like, strict=True)]

@@ -1,0 +1,120 @@
+"""The posterior over a model's weights: q(θ) = N(m, Λ⁻¹), with m living in the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .config import PosteriorConfig
+from .families import FAMILIES, GaussianFamily
+from .noise import mix, standard_normal
+
+__all__ = ["Posterior"]
+
+# Elements that one fused pass over tensors may cover: bounds the temporaries of noise and prior at 64 MB.
+_BUCKET_ELEMENTS = 1 << 24
+
+
+class Posterior:
+    """
+    A Gaussian over the weights `params`, whose mean is the weights' own values.
+
+    Args:
+        params: the Bayesian weights by name, float32.
+        family: the precisions, over the same tensors in the same order.
+    """
+
+    def __init__(self, params: dict[str, nn.Parameter], family: GaussianFamily) -> None:
+        self.names = list(params)
+        self.params: list[Tensor] = list(params.values())
+        self.family = family
+        self.buckets = _buckets(self.params)
+
+    @classmethod
+    def initialise(cls, params: dict[str, nn.Parameter], config: PosteriorConfig) -> Posterior:
+        """Concentrated on the present weights: std `config.init_std` times each tensor's root-mean-square weight."""
+        values = list(params.values())
+        precision = [(config.init_std * scale) ** -2 for scale in weight_scales(values)]
+        return cls(params, FAMILIES[config.family](values, precision))
+
+    @property
+    def num_weights(self) -> int:
+        """D, the number of Bayesian weights."""
+        return sum(p.numel() for p in self.params)
+
+    @property
+    def precision(self) -> dict[str, Tensor]:
+        """λ by name: shape () for `isotropic`, the weight's for `diagonal`; inverse squared units of the weight."""
+        return dict(zip(self.names, self.family.precision, strict=True))
+
+    def to_params_device(self) -> None:
+        """Follow the weights after they were moved."""
+        self.buckets = _buckets(self.params)
+        self.family.to_params_device(self.params)
+
+    def noise(self, seed: int) -> Iterator[tuple[list[int], list[Tensor]]]:
+        """The standard normal ε of `seed`, bucket by bucket: positions of the tensors, and their noise."""
+        for number, index in enumerate(self.buckets):
+            yield index, standard_normal([self.params[i] for i in index], mix(seed, number))
+
+    @contextmanager
+    def sampled(self, seed: int) -> Iterator[Sample]:
+        """
+        The model with weights of one draw, θ = m + ε/√λ, inside the `with`; the mean, bit for bit, after it, whatever
+        happens inside.
+        """
+        with torch.no_grad():
+            mean = [p.detach().clone() for p in self.params]
+        try:
+            self._perturb_(seed)
+            yield Sample(self.params, mean)
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(self.params, mean)
+
+    @torch.no_grad()
+    def _perturb_(self, seed: int) -> None:
+        for index, noise in self.noise(seed):
+            self.family.scale_noise_(noise, index)
+            torch._foreach_add_([self.params[i] for i in index], noise)
+
+
+class Sample:
+    """One draw, while it stands in the model."""
+
+    def __init__(self, params: list[Tensor], mean: list[Tensor]) -> None:
+        self._params, self._mean = params, mean
+
+    @torch.no_grad()
+    def flip_(self) -> None:
+        """θ → 2m − θ: the antithetic draw, m − ε/√λ."""
+        torch._foreach_neg_(self._params)
+        torch._foreach_add_(self._params, self._mean, alpha=2)
+
+
+def weight_scales(params: Sequence[Tensor]) -> list[float]:
+    """
+    The scale of each tensor, its root-mean-square weight; for a tensor of zeros (a fresh bias, a fresh LoRA B) that of
+    all weights together, and 0.02, the usual initialisation, if those are zero too.
+    """
+    with torch.no_grad():
+        squares = torch.stack([p.double().square().sum().cpu() for p in params])
+    sizes = torch.tensor([p.numel() for p in params], dtype=torch.float64)
+    overall = (squares.sum() / sizes.sum()).sqrt().item() or 0.02
+    return [scale or overall for scale in (squares / sizes).sqrt().tolist()]
+
+
+def _buckets(params: Sequence[Tensor]) -> list[list[int]]:
+    """Runs of neighbouring tensors on one device, of at most `_BUCKET_ELEMENTS` elements or of one tensor."""
+    buckets: list[list[int]] = []
+    size = 0
+    for i, p in enumerate(params):
+        if not buckets or size + p.numel() > _BUCKET_ELEMENTS or p.device != params[i - 1].device:
+            buckets.append([])
+            size = 0
+        buckets[-1].append(i)
+        size += p.numel()
+    return buckets

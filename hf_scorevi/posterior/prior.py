@@ -1,0 +1,59 @@
+"""The prior: independent Gaussians centred at the initial weights, one standard deviation a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["GaussianPrior"]
+
+
+class GaussianPrior:
+    """
+    p(θ) = Π_j N(μ_j, σ_j² I) over a list of tensors.
+
+    Args:
+        mean: μ, one tensor each, of the weight's shape or of shape () (a constant, which costs no memory).
+        std: σ, one positive number each, in units of the weights.
+        learn_std: whether `update_std` moves σ (empirical Bayes) or leaves it.
+    """
+
+    def __init__(self, mean: Sequence[Tensor], std: Sequence[float], learn_std: bool) -> None:
+        self.mean = list(mean)
+        self.std = [float(value) for value in std]
+        self.learn_std = learn_std
+        self.scale = list(self.std)
+
+    @property
+    def precision(self) -> list[float]:
+        """1/σ_j²."""
+        return [value**-2 for value in self.std]
+
+    def add_gradient_(
+        self, grads: Sequence[Tensor], means: Sequence[Tensor], index: Sequence[int], scale: float
+    ) -> None:
+        """grad_j += scale (m_j − μ_j)/σ_j² for the tensors at `index`: the gradient of −scale·log p at the mean."""
+        pull = torch._foreach_sub(list(means), [self.mean[i].to(means[0].device) for i in index])
+        torch._foreach_mul_(pull, [scale * self.std[i] ** -2 for i in index])
+        torch._foreach_add_(list(grads), pull)
+
+    def mean_square_shift(self, means: Sequence[Tensor], index: Sequence[int]) -> list[Tensor]:
+        """mean (m_j − μ_j)² for the tensors at `index`, float64 scalars on their device."""
+        shift = torch._foreach_sub(list(means), [self.mean[i].to(means[0].device) for i in index])
+        norms = torch._foreach_norm(shift)
+        return [norm.double().square() / m.numel() for norm, m in zip(norms, means, strict=True)]
+
+    def update_std(self, mean_variance: Sequence[float], mean_square_shift: Sequence[float]) -> None:
+        """
+        Empirical Bayes in closed form, tensor by tensor: σ² = ½ [s² + mean(1/λ) + mean (m − μ)²].
+
+        The last two terms are the σ² that minimises KL(q‖p), the M-step of variational EM; s is where σ started, the
+        scale of the pretrained weights. s² is the mode of an inverse-gamma prior on σ² that counts as much as the
+        tensor itself. Without it σ would collapse, with q, onto a start that is concentrated, or onto zero for a
+        tensor that the data have not moved yet (automatic relevance determination).
+        """
+        if self.learn_std:
+            terms = zip(self.scale, mean_variance, mean_square_shift, strict=True)
+            self.std = [(0.5 * (s * s + variance + shift)) ** 0.5 for s, variance, shift in terms]
