@@ -1,0 +1,64 @@
+"""
+The proximal step of q in closed form.
+
+Per coordinate, with the frozen iterate q_t = N(m_t, 1/λ_t) and in relative units a = λ/λ_t (precision) and
+c = a √λ_t (m − m_t) (shift), the objective of arXiv 2602.05873 with norm weight 1/λ_t is
+
+    (a − ĥ)² + (c − ĝ)² + 4κ KL(q_t‖q),      KL(q_t‖q) = ½ [a + c²/a − 1 − log a]
+
+with ĝ = E[ŝ]/√λ_t, ĥ = −E[ŝ ε]/√λ_t of the score ŝ at θ = m_t + ε/√λ_t. Its stationary point is, with b = c/a,
+
+    c = ĝ / (1 + 2κ/a),      a − ĥ + κ (1 − b² − 1/a) = 0.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["mean_step", "objective", "precision_ratio", "precision_ratio_with_shift"]
+
+_NEWTON_STEPS = 60
+
+
+def objective(a: Tensor, c: Tensor, h: Tensor, g: Tensor, kappa: float) -> Tensor:
+    """The objective above, without its constant: what the steps below minimise. Shapes broadcast."""
+    return (a - h) ** 2 + (c - g) ** 2 + 2 * kappa * (a + c**2 / a - 1 - a.log())
+
+
+def precision_ratio(h: Tensor, kappa: float) -> Tensor:
+    """
+    a = λ/λ_t with the second-order term b² dropped: a = ½ [(ĥ−κ) + √((ĥ−κ)² + 4κ)].
+
+    Positive for every ĥ: the proximal term is also the barrier.
+
+    Args:
+        h: ĥ, the relative curvature, any shape.
+        kappa: proximal weight κ > 0.
+    """
+    u = h - kappa
+    root = (u.square() + 4 * kappa).sqrt()
+    # For u < 0 the sum cancels; the conjugate form does not.
+    return torch.where(u > 0, (u + root) / 2, 2 * kappa / (root - u))
+
+
+def precision_ratio_with_shift(h: Tensor, g: Tensor, kappa: float) -> Tensor:
+    """
+    a = λ/λ_t of the exact joint minimiser over mean and precision (the b² term kept), to rounding.
+
+    The condition F(a) = a − ĥ + κ (1 − ĝ²/(a+2κ)² − 1/a) is increasing and concave in a > 0, and the root without b²
+    lies left of its own: Newton's method from there is monotone and needs no safeguard.
+    """
+    a = precision_ratio(h, kappa)
+    for _ in range(_NEWTON_STEPS):
+        b = g / (a + 2 * kappa)
+        residual = a - h + kappa * (1 - b.square() - 1 / a)
+        slope = 1 + 2 * kappa * b.square() / (a + 2 * kappa) + kappa / a.square()
+        update = residual / slope
+        a = a - update
+        if bool((update.abs() <= 4 * torch.finfo(a.dtype).eps * a).all()):
+            break
+    return a
+
+
+def mean_step(g: Tensor, a: Tensor, kappa: float) -> Tensor:
+    """√λ_t (m − m_t) = ĝ/(a + 2κ): the mean's part of the step, in units of q_t's standard deviation."""
+    return g / (a + 2 * kappa)
