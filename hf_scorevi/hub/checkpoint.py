@@ -1,0 +1,237 @@
+"""
+The stored posterior: `posterior.safetensors` and `posterior_config.json` beside the mean's own files.
+
+Only safetensors and JSON are read. Each file is written aside and renamed, and the configuration, which carries the
+hash of the mean it belongs to, comes last: what is left by a crash is refused on reading instead of misread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import PosteriorCheckpointError
+from ..posterior import FAMILIES, Posterior, PosteriorConfig
+from .keys import file_keys
+
+__all__ = [
+    "FORMAT_VERSION",
+    "POSTERIOR_CONFIG_NAME",
+    "POSTERIOR_NAME",
+    "StoredPosterior",
+    "load_posterior",
+    "save_posterior",
+    "write_aside",
+]
+
+FORMAT_VERSION = "1.0"
+POSTERIOR_NAME = "posterior.safetensors"
+POSTERIOR_CONFIG_NAME = "posterior_config.json"
+
+_MEAN_PATTERNS = ("model*.safetensors", "adapter_model*.safetensors")
+
+
+@dataclass
+class StoredPosterior:
+    """
+    The contents of `posterior_config.json`, less what describes the files.
+
+    Attributes:
+        config: what the user chose.
+        num_data: N, terms of the likelihood.
+        temperature: T as resolved.
+        likelihood: `kind` and `loss_scale` of the likelihood behind the loss.
+        method: objective, update, and their settings.
+    """
+
+    config: PosteriorConfig
+    num_data: int
+    temperature: float
+    likelihood: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
+
+
+def save_posterior(
+    folder: str | os.PathLike[str], model: nn.Module, posterior: Posterior, stored: StoredPosterior
+) -> None:
+    """Write the posterior of `model` into `folder`, where the mean's weights already are."""
+    folder = Path(folder)
+    hashes = _mean_hashes(folder)
+    if not hashes:
+        raise PosteriorCheckpointError(
+            f"{folder} holds no weights (model.safetensors or adapter_model.safetensors); save the mean there first."
+        )
+    keys = file_keys(model, posterior.names)
+    tensors = {keys[name]: precision.detach().cpu().contiguous() for name, precision in posterior.precision.items()}
+    contents = {
+        "format_version": FORMAT_VERSION,
+        "posterior": stored.config.to_dict(),
+        "num_data": stored.num_data,
+        "temperature": stored.temperature,
+        "likelihood": stored.likelihood,
+        "method": stored.method,
+        "num_weights": posterior.num_weights,
+        "weights": list(tensors),
+        "mean_sha256": hashes,
+        "library_versions": _library_versions(),
+    }
+    write_aside(folder / POSTERIOR_NAME, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    text = json.dumps(contents, indent=2) + "\n"
+    write_aside(folder / POSTERIOR_CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def load_posterior(folder: str | os.PathLike[str], model: nn.Module) -> tuple[Posterior, StoredPosterior]:
+    """
+    The posterior in `folder` over the weights of `model`, which holds the mean of the same folder.
+
+    Raises:
+        PosteriorCheckpointError: there is none, it is damaged, of a newer format, or belongs to another mean; the
+            sentence says which, and what to do.
+    """
+    folder = Path(folder)
+    contents = _read_config(folder)
+    stored = _parse(contents, folder)
+    _check_mean(folder, contents)
+    tensors = _read_tensors(folder / POSTERIOR_NAME)
+    expected = contents.get("weights", [])
+    for problem, keys in (
+        ("lacks", sorted(set(expected) - set(tensors))),
+        ("has unexpected", sorted(set(tensors) - set(expected))),
+    ):
+        if keys:
+            raise PosteriorCheckpointError(
+                f"{folder / POSTERIOR_NAME} {problem} {len(keys)} of the {len(expected)} weights that "
+                f"{POSTERIOR_CONFIG_NAME} lists, e.g. {keys[0]!r}. Both files must come from the same save; fetch or "
+                "save the checkpoint again."
+            )
+    params = dict(model.named_parameters())
+    names = {key: name for name, key in file_keys(model, params).items()}
+    precisions: dict[str, Tensor] = {}
+    for key in expected:
+        name = names.get(key)
+        if name is None:
+            raise PosteriorCheckpointError(
+                f"{folder / POSTERIOR_NAME} has a precision for {key!r}, which {type(model).__name__} does not have. "
+                "Load it with the model class that config.json names."
+            )
+        precisions[name] = _checked(tensors[key], key, params[name], stored.config.family)
+    # A model's own order, which numbers the noise.
+    chosen = {name: p for name, p in params.items() if name in precisions}
+    family = FAMILIES[stored.config.family](list(chosen.values()), [1.0] * len(chosen))
+    with torch.no_grad():
+        for own, name in zip(family.precision, chosen, strict=True):
+            own.copy_(precisions[name])
+    return Posterior(chosen, family), stored
+
+
+def write_aside(path: Path, write: Any) -> None:
+    """Let `write` make the file under a temporary name, then rename it: `path` is whole or untouched."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / POSTERIOR_CONFIG_NAME
+    if not path.is_file():
+        raise PosteriorCheckpointError(
+            f"{folder} has no {POSTERIOR_CONFIG_NAME}: it holds no posterior. Use AutoModel… for the weights alone, "
+            "or train one with ScoreVITrainer."
+        )
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+        major = int(str(contents["format_version"]).split(".")[0])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PosteriorCheckpointError(f"{path} is not a posterior's configuration: {error!r}.") from error
+    if major > int(FORMAT_VERSION.split(".")[0]):
+        raise PosteriorCheckpointError(
+            f"{path} has format version {contents['format_version']}; this hf_scorevi reads up to {FORMAT_VERSION}. "
+            "Upgrade hf_scorevi."
+        )
+    return contents
+
+
+def _parse(contents: dict[str, Any], folder: Path) -> StoredPosterior:
+    try:
+        return StoredPosterior(
+            config=PosteriorConfig.from_dict(contents["posterior"]),
+            num_data=int(contents["num_data"]),
+            temperature=float(contents["temperature"]),
+            likelihood=dict(contents["likelihood"]),
+            method=dict(contents["method"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PosteriorCheckpointError(f"{folder / POSTERIOR_CONFIG_NAME} is damaged: {error}") from error
+
+
+def _check_mean(folder: Path, contents: dict[str, Any]) -> None:
+    recorded = contents.get("mean_sha256") or {}
+    actual = _mean_hashes(folder)
+    if recorded != actual:
+        changed = sorted(name for name in recorded.keys() | actual.keys() if recorded.get(name) != actual.get(name))
+        raise PosteriorCheckpointError(
+            f"The posterior in {folder} belongs to another mean: {', '.join(changed) or 'the weights'} differ(s) from "
+            f"the SHA-256 in {POSTERIOR_CONFIG_NAME}. Weights and posterior must come from the same save; fetch or "
+            "save the checkpoint again."
+        )
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise PosteriorCheckpointError(f"{path} is missing; fetch or save the checkpoint again.")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PosteriorCheckpointError(
+            f"{path} cannot be read ({error}); it is truncated or damaged. Fetch or save the checkpoint again."
+        ) from error
+
+
+def _checked(precision: Tensor, key: str, param: Tensor, family: str) -> Tensor:
+    shape = torch.Size() if family == "isotropic" else param.shape
+    if precision.shape != shape:
+        raise PosteriorCheckpointError(
+            f"The precision of {key!r} has shape {tuple(precision.shape)}; a posterior of family {family!r} over a "
+            f"weight of shape {tuple(param.shape)} needs {tuple(shape)}. The posterior does not fit its mean."
+        )
+    if not precision.is_floating_point() or not bool((precision.isfinite() & (precision > 0)).all()):
+        raise PosteriorCheckpointError(
+            f"The precision of {key!r} is not positive and finite everywhere; the file is damaged. "
+            "Fetch or save the checkpoint again."
+        )
+    return precision
+
+
+def _mean_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of the mean's weights, by name."""
+    files = sorted({path for pattern in _MEAN_PATTERNS for path in folder.glob(pattern)})
+    return {path.name: _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _library_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("hf_scorevi", "torch", "transformers", "peft", "accelerate"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,199 @@
+"""`BayesianModel`: a model together with its posterior, for prediction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from .errors import PosteriorCheckpointError
+from .hub import StoredPosterior, load_posterior, save_posterior
+from .posterior import Posterior, PosteriorConfig, draw_seed
+from .predictive import PredictiveAverage
+
+__all__ = ["BayesianModel", "PredictiveOutput"]
+
+
+@dataclass
+class PredictiveOutput:
+    """
+    The posterior predictive of a classifier. B examples, K classes, S draws; uncertainties in nats.
+
+    Attributes:
+        probs: probabilities averaged over draws, (B, K).
+        entropy: of `probs`, total uncertainty, (B,).
+        expected_entropy: entropy averaged over draws: the part that better knowledge of the weights would leave, (B,).
+        mutual_information: entropy − expected_entropy: the part that comes from the weights' uncertainty, (B,).
+        samples: probabilities of each draw, (S, B, K).
+    """
+
+    probs: Tensor
+    entropy: Tensor
+    expected_entropy: Tensor
+    mutual_information: Tensor
+    samples: Tensor
+
+
+class BayesianModel:
+    """
+    A model, whose weights are the posterior's mean, and the posterior over them.
+
+    ```python
+    model = BayesianModel.from_pretrained("outputs/demo/checkpoint")
+    out = model.predict(pixel_values=x, num_samples=16, seed=0)
+    with model.sample(seed=0) as drawn:      # an ordinary model with the weights of one draw
+        logits = drawn(pixel_values=x).logits
+    ```
+
+    Args:
+        model: the model that holds the mean, a `PreTrainedModel` or `PeftModel`.
+        posterior: over its weights.
+        stored: the settings it was learned with.
+    """
+
+    def __init__(self, model: nn.Module, posterior: Posterior, stored: StoredPosterior) -> None:
+        self.model = model.eval()
+        self.posterior = posterior
+        self._stored = stored
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], *, base_model: nn.Module | None = None, **model_kwargs: Any
+    ) -> BayesianModel:
+        """
+        Load mean and posterior from a folder that `save_pretrained` or the trainer wrote.
+
+        Args:
+            folder: the checkpoint.
+            base_model: for an adapter's checkpoint, the model to put it on; default: what its configuration names.
+            model_kwargs: passed on to the model's `from_pretrained`. Weights are float32 whatever `dtype` says.
+
+        Raises:
+            PosteriorCheckpointError: no posterior there, a damaged one, or one of another mean.
+        """
+        if not Path(folder).is_dir():
+            raise PosteriorCheckpointError(f"{folder} is not a folder. Give the folder of a saved checkpoint.")
+        model_kwargs["dtype"] = torch.float32
+        if (Path(folder) / "adapter_config.json").is_file():
+            model = _load_adapter(folder, base_model, model_kwargs)
+        else:
+            config = AutoConfig.from_pretrained(folder)
+            model = _model_class(config).from_pretrained(folder, **model_kwargs)
+        return cls(model, *load_posterior(folder, model))
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the mean as its library does, and the posterior beside it."""
+        self.model.save_pretrained(folder)  # type: ignore[operator]
+        save_posterior(folder, self.model, self.posterior, self._stored)
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The model's own configuration."""
+        return self.model.config  # type: ignore[return-value]
+
+    @property
+    def posterior_config(self) -> PosteriorConfig:
+        """The posterior's."""
+        return self._stored.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.posterior.params[0].device
+
+    def to(self, device: torch.device | str) -> BayesianModel:
+        """Move weights and posterior; the dtype stays float32."""
+        self.model.to(device)
+        self.posterior.to_params_device()
+        return self
+
+    @contextmanager
+    def sample(self, seed: int = 0) -> Iterator[nn.Module]:
+        """The model with the weights of one draw inside the `with`, and its mean again after it."""
+        with self.posterior.sampled(draw_seed(seed, 0)):
+            yield self.model
+
+    @torch.no_grad()
+    def predict(
+        self, *, num_samples: int = 16, seed: int | None = None, use_mean: bool = False, **inputs: Any
+    ) -> PredictiveOutput:
+        """
+        The posterior predictive for `inputs`, given as to the model's forward.
+
+        Args:
+            num_samples: posterior draws S; each costs one forward pass.
+            seed: of the draws; the same seed gives the same weights for every call. Default: fresh draws.
+            use_mean: predict with the mean's weights alone: one pass, no uncertainty of the weights.
+
+        Raises:
+            ValueError: `num_samples` below 1.
+        """
+        if not use_mean and num_samples < 1:
+            raise ValueError(
+                f"num_samples must be at least 1, not {num_samples!r}; for the mean's prediction say use_mean=True."
+            )
+        if seed is None:
+            seed = int(torch.seed())
+        inputs = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        average = PredictiveAverage()
+        samples = []
+        self.model.eval()
+        for draw in range(1 if use_mean else num_samples):
+            if use_mean:
+                logits = self._logits(inputs)
+            else:
+                with self.posterior.sampled(draw_seed(seed, draw)):
+                    logits = self._logits(inputs)
+            average.add(logits)
+            samples.append(logits.float().softmax(-1))
+        return PredictiveOutput(
+            probs=average.log_probs.exp(),
+            entropy=average.entropy,
+            expected_entropy=average.expected_entropy,
+            mutual_information=average.mutual_information,
+            samples=torch.stack(samples),
+        )
+
+    def _logits(self, inputs: dict[str, Any]) -> Tensor:
+        output = self.model(**inputs)
+        if not hasattr(output, "logits"):
+            raise TypeError(f"{type(self.model).__name__} returns no logits; predict() is for classifiers so far.")
+        return output.logits
+
+
+def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The transformers class that `config.architectures` names; never code from the checkpoint."""
+    names = config.architectures or []
+    found = getattr(transformers, names[0], None) if names else None
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise PosteriorCheckpointError(
+            f"config.json names the architecture {names[0] if names else None!r}, which transformers "
+            f"{transformers.__version__} does not have. Code from a checkpoint is never executed."
+        )
+    return found
+
+
+def _load_adapter(
+    folder: str | os.PathLike[str], base_model: nn.Module | None, model_kwargs: dict[str, Any]
+) -> nn.Module:
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(str(folder))
+    if base_model is None:
+        name = (config.auto_mapping or {}).get("base_model_class", "")
+        base_class = getattr(transformers, name, None)
+        if base_class is None or not config.base_model_name_or_path:
+            raise PosteriorCheckpointError(
+                f"{folder} does not say which model its adapter belongs to; give "
+                "BayesianModel.from_pretrained(..., base_model=model)."
+            )
+        base_model = base_class.from_pretrained(config.base_model_name_or_path, **model_kwargs)
+    return PeftModel.from_pretrained(base_model, str(folder))

@@ -1,0 +1,58 @@
+"""Averaging a model's outputs over posterior draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["PredictiveAverage"]
+
+
+class PredictiveAverage:
+    """
+    The predictive distribution of a classifier, streamed over draws: keeps one (batch, classes) table, not one a draw.
+
+    `add` each draw's logits, of shape (..., classes), then read the properties.
+    """
+
+    def __init__(self) -> None:
+        self.num_samples = 0
+        self._log_sum: Tensor | None = None
+        self._entropy_sum: Tensor | None = None
+
+    def add(self, logits: Tensor) -> None:
+        """Take in one draw."""
+        log_probs = logits.float().log_softmax(-1)
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        if self._log_sum is None or self._entropy_sum is None:
+            self._log_sum, self._entropy_sum = log_probs, entropy
+        else:
+            self._log_sum = torch.logaddexp(self._log_sum, log_probs)
+            self._entropy_sum = self._entropy_sum + entropy
+        self.num_samples += 1
+
+    @property
+    def log_probs(self) -> Tensor:
+        """log of the probabilities averaged over draws."""
+        if self._log_sum is None:
+            raise ValueError("No draw was added yet.")
+        # Normalised again, so that rounding over many draws cannot add up.
+        return self._log_sum.log_softmax(-1)
+
+    @property
+    def entropy(self) -> Tensor:
+        """Entropy of the averaged probabilities, in nats: total uncertainty."""
+        log_probs = self.log_probs
+        return -(log_probs.exp() * log_probs).sum(-1)
+
+    @property
+    def expected_entropy(self) -> Tensor:
+        """Entropy averaged over draws, in nats: what more knowledge of the weights would not remove."""
+        if self._entropy_sum is None:
+            raise ValueError("No draw was added yet.")
+        return self._entropy_sum / self.num_samples
+
+    @property
+    def mutual_information(self) -> Tensor:
+        """entropy − expected entropy, in nats: what the weights' uncertainty contributes (BALD)."""
+        return (self.entropy - self.expected_entropy).clamp_min(0)

@@ -1,0 +1,69 @@
+"""`TrainingArguments` plus what score-matching variational inference adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+__all__ = ["ScoreVITrainingArguments"]
+
+_OBJECTIVES = ("score",)
+_UPDATES = ("closed_form",)
+
+
+@dataclass
+class ScoreVITrainingArguments(TrainingArguments):
+    """
+    Everything `transformers.TrainingArguments` takes, and:
+
+    Args:
+        objective (`str`, defaults to `"score"`):
+            What moves the posterior: `"score"`, score matching with a proximal penalty (arXiv 2602.05873).
+        update (`str`, defaults to `"closed_form"`):
+            How its minimiser is found: `"closed_form"`.
+        curvature_interval (`int`, defaults to 10):
+            Every so many optimizer steps each micro-batch is run twice, at +ε and −ε, and the precisions move: a
+            fraction `1 / curvature_interval` more time. Steps between are one forward and one backward.
+        mc_samples (`int`, defaults to 1):
+            Weight samples per micro-batch and step; each costs a forward and a backward.
+        proximal_weight (`float`, defaults to 3.0):
+            κ, how strongly a new posterior is held to the last one.
+        proximal_growth (`float`, defaults to 0.0):
+            What κ grows by at each curvature step.
+        share_noise (`bool`, defaults to `False`):
+            Use one draw of the weights for all micro-batches and processes of an optimizer step, so that the result
+            does not depend on how its batch is split. Fresh draws are better: more samples for nothing.
+        eval_num_samples (`int`, defaults to 16):
+            Posterior draws that `evaluate()` and `predict()` average over.
+    """
+
+    objective: str = field(default="score", metadata={"help": "What moves the posterior: score (score matching)."})
+    update: str = field(default="closed_form", metadata={"help": "How the step is solved: closed_form."})
+    curvature_interval: int = field(
+        default=10, metadata={"help": "Optimizer steps from one curvature step (+1 pass each way) to the next."}
+    )
+    mc_samples: int = field(default=1, metadata={"help": "Weight samples per micro-batch and step."})
+    proximal_weight: float = field(default=3.0, metadata={"help": "Proximal weight kappa."})
+    proximal_growth: float = field(default=0.0, metadata={"help": "Growth of kappa per curvature step."})
+    share_noise: bool = field(
+        default=False, metadata={"help": "One weight draw for all micro-batches and processes of a step."}
+    )
+    eval_num_samples: int = field(default=16, metadata={"help": "Posterior draws that evaluation averages over."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, known in (("objective", _OBJECTIVES), ("update", _UPDATES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"Unknown {name} {getattr(self, name)!r}; choose one of {', '.join(known)}.")
+        for name in ("curvature_interval", "mc_samples", "eval_num_samples"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        if not self.proximal_weight > 0 or not self.proximal_growth >= 0:
+            raise ValueError("proximal_weight must be positive and proximal_growth not negative.")
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "label_smoothing_factor is refused: a smoothed cross-entropy is not the likelihood of any data, so it "
+                "has no posterior. Set it to 0; the posterior predictive does not need it."
+            )

@@ -1,0 +1,32 @@
+"""Averaging over processes what ordinary data parallelism does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+__all__ = ["average_"]
+
+_BUCKET_BYTES = 1 << 26
+
+
+@torch.no_grad()
+def average_(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its mean over processes, in buckets of 64 MB. No process group: nothing to do."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return
+    bucket: list[Tensor] = []
+    for i, tensor in enumerate(tensors):
+        bucket.append(tensor)
+        full = sum(t.nbytes for t in bucket) >= _BUCKET_BYTES
+        after = tensors[i + 1] if i + 1 < len(tensors) else None
+        if full or after is None or after.dtype != tensor.dtype or after.device != tensor.device:
+            flat = _flatten_dense_tensors(bucket)
+            dist.all_reduce(flat)
+            flat /= dist.get_world_size()
+            torch._foreach_copy_(bucket, list(_unflatten_dense_tensors(flat, bucket)))
+            bucket = []

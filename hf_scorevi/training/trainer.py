@@ -1,0 +1,367 @@
+"""`ScoreVITrainer`: the Hugging Face `Trainer` that learns a posterior instead of a point."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import DataCollator, EvalPrediction, Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
+
+from ..errors import NonFiniteLossError
+from ..hub import StoredPosterior, save_posterior
+from ..inference import ClosedFormUpdate, PairStatistic, ProximalSchedule
+from ..posterior import GaussianPrior, Posterior, PosteriorConfig, draw_seed, select_parameters
+from ..predictive import PredictiveAverage
+from .arguments import ScoreVITrainingArguments
+from .batch_norm import frozen_running_statistics
+from .checkpointing import load_posterior_into, load_state, load_weights, save_state
+from .distributed import average_
+from .evaluation import CalibrationMetrics, is_classification
+from .figures import training_figures
+from .likelihood import Likelihood, resolve_likelihood
+from .prior import initial_prior
+from .refusals import refuse_unsupported, upcast
+from .rng import RandomState
+from .window import Window
+
+__all__ = ["ScoreVITrainer"]
+
+logger = logging.get_logger(__name__)
+
+
+class ScoreVITrainer(Trainer):
+    """
+    A `Trainer` that places a Gaussian posterior over the model's weights and learns it by score matching with a
+    proximal penalty (Kim, arXiv 2602.05873).
+
+    The mean is moved by whatever `optim`, schedule and clipping the arguments choose; every `curvature_interval`-th
+    step also moves the precisions. `evaluate()` and `predict()` give the posterior predictive: `predictions` are log
+    probabilities averaged over `eval_num_samples` draws, metrics carry `accuracy`, `nll`, `ece`, `brier`, and
+    `mean_…` of the mean's weights alone. Saving writes the mean as usual and the posterior beside it.
+
+    Args:
+        model, args, …: as for `Trainer`; `args` is a `ScoreVITrainingArguments`.
+        posterior_config (`PosteriorConfig`, *optional*): the posterior; the defaults suit fine-tuning.
+
+    Attributes:
+        posterior: the live `Posterior`, whose mean is the model's weights.
+        prior: the `GaussianPrior`.
+        likelihood: what the loss stands for: number of data, temperature, scale.
+    """
+
+    args: ScoreVITrainingArguments
+    model: nn.Module
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: ScoreVITrainingArguments | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        *,
+        posterior_config: PosteriorConfig | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            args = ScoreVITrainingArguments(output_dir="tmp_trainer")
+        if not isinstance(args, ScoreVITrainingArguments):
+            raise TypeError(f"args must be ScoreVITrainingArguments, not {type(args).__name__}.")
+        super().__init__(
+            model,
+            args,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            compute_metrics=CalibrationMetrics(compute_metrics),
+            preprocess_logits_for_metrics=_keeping_outputs(preprocess_logits_for_metrics),
+            **kwargs,
+        )
+        refuse_unsupported(self)
+        # Most heads accept **kwargs but ignore num_items_in_batch; the Trainer would then not divide by the number of
+        # accumulation steps, and the likelihood would weigh that many times too much.
+        self.model_accepts_loss_kwargs = False
+        self.posterior_config = posterior_config or PosteriorConfig()
+        self.add_callback(_StepHook(self))
+        self._build_posterior()
+
+    def _build_posterior(self) -> None:
+        """Posterior, prior and update over the model as it stands."""
+        params = select_parameters(self.model, self.posterior_config.target, self.posterior_config.exclude)
+        upcast(self.model, params)
+        self._posterior_model = self.model
+        self.posterior = Posterior.initialise(params, self.posterior_config)
+        self.prior: GaussianPrior = initial_prior(self.posterior, self.posterior_config)
+        self.likelihood: Likelihood | None = None
+        self.update: ClosedFormUpdate | None = None
+        self._window: Window | None = None
+
+    def _resolve_likelihood(self) -> None:
+        """The scale of the data term, known once there are data."""
+        self.likelihood = resolve_likelihood(
+            self.model, self.posterior_config, self.train_dataset, self.posterior.num_weights
+        )
+        schedule = ProximalSchedule(self.args.proximal_weight, self.args.proximal_growth)
+        self.update = ClosedFormUpdate(self.posterior, self.prior, self.likelihood.weight, schedule)
+
+    # Training
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        if self._posterior_model is not self.model:  # a new model from model_init
+            self._build_posterior()
+        if self.update is None:
+            self._resolve_likelihood()
+        return super()._inner_training_loop(*args, **kwargs)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Weight decay is the prior's job on Bayesian weights: only the others decay."""
+        if self.args.weight_decay:
+            logger.warning_once(
+                f"weight_decay={self.args.weight_decay} is not applied to the Bayesian weights: the prior does its "
+                "work there (PosteriorConfig(prior_std=...))."
+            )
+        bayesian = set(self.posterior.names)
+        return [name for name in super().get_decay_parameter_names(model) if name not in bayesian]
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """
+        Forward and backward of one micro-batch under drawn weights; twice, at +ε and −ε, on a curvature step.
+
+        Whatever happens, the model holds the mean afterwards. `.grad` ends as the gradient of the expected loss plus
+        the prior's, ready for clipping and the optimizer.
+        """
+        window = self._window
+        if window is None or window.complete:
+            window = self._begin_window()
+        random_state = RandomState(self.args.device)
+        losses: list[Tensor] = []
+        for sample in range(self.args.mc_samples):
+            seed = window.noise_seed(sample)
+            last = sample == self.args.mc_samples - 1
+
+            def run(sync: bool) -> None:
+                losses.append(self._pass(model, inputs, num_items_in_batch, sync, random_state, repeat=bool(losses)))
+
+            if window.statistic is None:
+                with self.posterior.sampled(seed):
+                    run(sync=last)
+                continue
+            window.statistic.before(seed)
+            with self.posterior.sampled(seed) as draw:
+                run(sync=False)
+                window.statistic.between(seed)
+                draw.flip_()
+                run(sync=False)
+            window.statistic.after(seed)
+        window.micro_batch += 1
+        if self.accelerator.sync_gradients:
+            self._finish_gradients(model, passes=len(losses))
+            window.complete = True
+        return torch.stack(losses).mean()
+
+    def _begin_window(self) -> Window:
+        step = self.state.global_step
+        curvature_step = step % self.args.curvature_interval == 0
+        self._window = Window(
+            seed=self.args.seed,
+            step=step,
+            statistic=PairStatistic(self.posterior) if curvature_step else None,
+            rank=None if self.args.share_noise else self.args.process_index,
+        )
+        return self._window
+
+    def _pass(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None,
+        sync: bool,
+        random_state: RandomState,
+        repeat: bool,
+    ) -> Tensor:
+        """One forward and backward under the weights in place; a repeated one leaves no trace but its gradient."""
+        with contextlib.ExitStack() as stack:
+            if repeat:
+                random_state.restore()
+                stack.enter_context(frozen_running_statistics(model))
+            if not sync:
+                stack.enter_context(self.accelerator.no_sync(model))
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(
+                f"The training loss is {loss.item()} at step {self.state.global_step}. Training stopped; the model "
+                "holds the mean after the last good step. Lower learning_rate, look for bad values in the batch, or "
+                "start narrower with PosteriorConfig(init_std=...)."
+            )
+        return loss
+
+    @torch.no_grad()
+    def _finish_gradients(self, model: nn.Module, passes: int) -> None:
+        """Sums over passes become means, over processes too where ordinary synchronisation was off; add the prior."""
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        if passes > 1:
+            torch._foreach_mul_(grads, 1 / passes)
+        if self._window is not None and self._window.statistic is not None:
+            average_(grads)
+        assert self.likelihood is not None
+        scale = self._gradient_scale() / self.likelihood.weight
+        for bucket in self.posterior.buckets:
+            index = [i for i in bucket if self.posterior.params[i].grad is not None]
+            if index:
+                params = [self.posterior.params[i] for i in index]
+                self.prior.add_gradient_([p.grad for p in params if p.grad is not None], params, index, scale)
+
+    def _gradient_scale(self) -> float:
+        scaler = self.accelerator.scaler
+        return 1.0 if scaler is None or not scaler.is_enabled() else scaler.get_scale()
+
+    def _after_optimizer_step(self) -> None:
+        """On a curvature step that was not skipped, move the precisions."""
+        window = self._window
+        if window is None or window.statistic is None or self.accelerator.optimizer_step_was_skipped:
+            return
+        assert self.update is not None
+        curvature = window.statistic.curvature(1 / (self.args.mc_samples * self._gradient_scale()))
+        average_(curvature)
+        self.update.step(curvature)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds to each training log the figures that tell a healthy posterior (`training_figures`)."""
+        if "loss" in logs and self.update is not None and self.likelihood is not None:
+            logs.update(training_figures(logs["loss"], self.posterior, self.prior, self.likelihood, self.update))
+        super().log(logs, start_time)
+
+    # Evaluation
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """
+        The outputs of a batch as a pair: averaged over posterior draws (for a classifier log probabilities), and of
+        the mean. The loss is the predictive's NLL for a classifier, else the loss averaged over draws.
+
+        Draws depend on `args.seed` and their number alone: every batch sees the same weights.
+        """
+        _, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
+        mean = _first(outputs)
+        classifier = is_classification(mean, labels)
+        average = PredictiveAverage()
+        loss_sum: Tensor | None = None
+        output_sum: Tensor | None = None
+        for draw in range(self.args.eval_num_samples):
+            with self.posterior.sampled(draw_seed(self.args.seed, draw)):
+                loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
+            output = _first(outputs)
+            if classifier:
+                average.add(output)
+            else:
+                output_sum = output if output_sum is None else output_sum + output
+                if loss is not None:
+                    loss_sum = loss if loss_sum is None else loss_sum + loss
+        if classifier:
+            predictive = average.log_probs
+            loss = None if labels is None else nn.functional.nll_loss(predictive, labels)
+        else:
+            assert output_sum is not None
+            predictive = output_sum / self.args.eval_num_samples
+            loss = None if loss_sum is None else loss_sum / self.args.eval_num_samples
+        if prediction_loss_only:
+            return loss, None, None
+        return loss, (predictive, mean), labels
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As `Trainer`'s; `predictions` are the predictive's alone."""
+        output = super().evaluation_loop(*args, **kwargs)
+        if isinstance(output.predictions, tuple):
+            # (predictive, mean), and what the user's preprocess_logits_for_metrics made, if there is one
+            gathered: Sequence[Any] = output.predictions
+            output = output._replace(predictions=gathered[0] if len(gathered) == 2 else gathered[2])
+        return output
+
+    # Saving and loading
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        output_dir = output_dir or self.args.output_dir or "."
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            save_posterior(output_dir, model, self.posterior, self._stored_posterior())
+
+    def _stored_posterior(self) -> StoredPosterior:
+        if self.likelihood is None:
+            self._resolve_likelihood()
+        assert self.likelihood is not None
+        return StoredPosterior(
+            config=self.posterior_config,
+            num_data=self.likelihood.num_data,
+            temperature=self.likelihood.temperature,
+            likelihood={"kind": self.likelihood.kind, "loss_scale": self.likelihood.loss_scale},
+            method={
+                name: getattr(self.args, name)
+                for name in ("objective", "update", "curvature_interval", "mc_samples", "proximal_weight")
+            }
+            | {"proximal_growth": self.args.proximal_growth, "seed": self.args.seed, "steps": self.state.global_step},
+        )
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save and self.update is not None:
+            save_state(output_dir, self.update)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            assert self.update is not None
+            load_posterior_into(self.posterior, checkpoint, self.model)
+            load_state(checkpoint, self.update)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not load_weights(model or self.model, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        checkpoint = self.state.best_model_checkpoint
+        assert checkpoint is not None
+        if not load_weights(self.model, checkpoint):
+            super()._load_best_model()
+        # The best mean with the last posterior would be no posterior of anything.
+        load_posterior_into(self.posterior, checkpoint, self.model)
+
+
+class _StepHook(TrainerCallback):
+    """Tells the trainer of the two moments that it has no method for."""
+
+    def __init__(self, trainer: ScoreVITrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._trainer._begin_window()
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self._trainer._after_optimizer_step()
+
+
+def _keeping_outputs(preprocess: Callable[[Tensor, Tensor], Any] | None) -> Callable[..., Any] | None:
+    """The user's hook sees the predictive's outputs; our metrics still need what it was given."""
+    if preprocess is None:
+        return None
+    return lambda outputs, labels: (*outputs, preprocess(outputs[0], labels))
+
+
+def _first(outputs: Any) -> Tensor:
+    """The logits among a model's outputs, which come first."""
+    return outputs[0] if isinstance(outputs, tuple | list) else outputs

@@ -1,0 +1,38 @@
+"""One optimizer step's passes: which weights they draw, and the curvature statistic they leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..inference import PairStatistic
+from ..posterior import mix
+from ..posterior.noise import TRAINING_STREAM
+
+__all__ = ["Window"]
+
+
+@dataclass
+class Window:
+    """
+    The state of one accumulation window (all micro-batches of one optimizer step).
+
+    A new one is made at each step's beginning, so nothing of an aborted or skipped step survives.
+
+    Attributes:
+        seed: the run's seed.
+        step: number of the optimizer step.
+        statistic: collects the pairs on a curvature step, `None` on an ordinary one.
+        rank: number of the process, or `None` to share one draw over micro-batches and processes.
+    """
+
+    seed: int
+    step: int
+    statistic: PairStatistic | None
+    rank: int | None
+    micro_batch: int = 0
+    complete: bool = False
+
+    def noise_seed(self, sample: int) -> int:
+        """The key of the noise of the present micro-batch and weight sample."""
+        micro_batch, rank = (0, 0) if self.rank is None else (self.micro_batch, self.rank)
+        return mix(TRAINING_STREAM, self.seed, self.step, micro_batch, sample, rank)
