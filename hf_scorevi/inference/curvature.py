@@ -39,7 +39,7 @@ class CurvatureAverage:
 
     Per tensor it keeps the mean of its pooled estimate and the variance of one such estimate; for families with a
     precision per weight also the mean per weight and one noise variance for all weights of the tensor. Variances come
-    from innovations (what a new estimate differs by from the mean so far), so drift counts as noise.
+    from innovations (what a new estimate differs by from the mean so far), so that change counts as noise.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class CurvatureAverage:
 
     @torch.no_grad()
     def update(self, estimates: list[Tensor]) -> None:
-        """Take in one estimate for each tensor: of shape () or of the weight's. Not finite: `FloatingPointError`."""
+        """Take in one estimate for each tensor, of shape () or of the weight's; the tensors are used up."""
         detailed = estimates[0].dim() > 0
         pool = torch.stack([x.double().mean() for x in estimates]).cpu()
         if not bool(pool.isfinite().all()):
@@ -98,7 +98,8 @@ class CurvatureAverage:
         self.spread = float(state["spread"])
         self.pool, self.pool_noise = state["pool"], state["pool_noise"]
         self.detail_noise = state["detail_noise"]
-        self.detail = [state[f"detail.{i}"].to(device) for i, device in enumerate(devices) if f"detail.{i}" in state]
+        detailed = "detail.0" in state
+        self.detail = [state[f"detail.{i}"].to(d, copy=True) for i, d in enumerate(devices)] if detailed else []
 
     def pooled(self) -> Tensor:
         """The curvature of each tensor, positive, float64 on the CPU."""

@@ -35,7 +35,7 @@ def precision_ratio(h: Tensor, kappa: float) -> Tensor:
         kappa: proximal weight κ > 0.
     """
     u = h - kappa
-    root = (u.square() + 4 * kappa).sqrt()
+    root = torch.hypot(u, torch.full_like(u, 2 * kappa**0.5))  # as √(u² + 4κ), without its overflow
     # For u < 0 the sum cancels; the conjugate form does not.
     return torch.where(u > 0, (u + root) / 2, 2 * kappa / (root - u))
 

@@ -50,10 +50,12 @@ def select_parameters(
 
 def _matched(model: nn.Module, patterns: Sequence[str], field: str, trainable: set[str] | None) -> set[str]:
     """Names of the parameters that any pattern matches; a pattern that matches nothing (usable) is an error."""
-    names = [name for name, _ in model.named_parameters()]
+    # A tied weight has several names; any of them chooses it, under the first.
+    first = {id(p): name for name, p in model.named_parameters()}
+    names = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
     found: set[str] = set()
     for pattern in patterns:
-        hits = {name for name in names if _matches(name, pattern)}
+        hits = {first_name for name, first_name in names.items() if _matches(name, pattern)}
         if not hits:
             modules = {name for name, _ in model.named_modules() if name}
             near = difflib.get_close_matches(pattern, sorted(modules | set(names)), n=3, cutoff=0.4)

@@ -11,7 +11,8 @@ __all__ = ["initial_prior"]
 
 def initial_prior(posterior: Posterior, config: PosteriorConfig) -> GaussianPrior:
     """
-    Centred as `config.prior_mean` says, with the fixed `prior_std` or, for `"auto"`, starting at each tensor's scale.
+    Centred as `config.prior_mean` says, with the fixed `prior_std` or, for `"auto"`, starting at the scale of
+    each tensor's weights, or of all weights where that is larger.
 
     transformers marks the weights that it read from a checkpoint. Where some are marked, a matrix that is not (a new
     head) was just initialised at random: it is centred at zero.
@@ -25,5 +26,12 @@ def initial_prior(posterior: Posterior, config: PosteriorConfig) -> GaussianPrio
         else:
             means.append(p.detach().clone())
     learn = config.prior_std == "auto"
-    std = weight_scales(posterior.params) if learn else [float(config.prior_std)] * len(means)
+    if learn:
+        scales = weight_scales(posterior.params)
+        # A small tensor (biases near zero) must be free to move as far as the others.
+        sizes = [p.numel() for p in posterior.params]
+        overall = (sum(n * s * s for n, s in zip(sizes, scales, strict=True)) / sum(sizes)) ** 0.5
+        std = [max(scale, overall) for scale in scales]
+    else:
+        std = [float(config.prior_std)] * len(means)
     return GaussianPrior(means, std, learn_std=learn)
