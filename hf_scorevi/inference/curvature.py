@@ -9,7 +9,7 @@ between weights beyond the spread that noise explains.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -75,6 +75,15 @@ class CurvatureAverage:
                 torch._foreach_add_(self.detail, estimates, alpha=rate)
             self.spread = (1 - rate) ** 2 * self.spread + rate**2
         self.steps += 1
+
+    def known(self) -> Callable[[int], Tensor] | None:
+        """The best unbiased guess of the i-th tensor's curvature, pool + w (own mean − pool), once there is one."""
+        if not self.ready:
+            return None
+        if not self.detail:
+            return lambda i: self.pool[i]
+        pool, shrinkage = self.pool.tolist(), self.shrinkage().tolist()
+        return lambda i: self.detail[i].sub(pool[i]).mul_(shrinkage[i]).add_(pool[i])
 
     @property
     def ready(self) -> bool:

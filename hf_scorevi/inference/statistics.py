@@ -7,6 +7,8 @@ depends on the batch only through its curvature, and ½(g₊ + g₋) is the mean
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -22,10 +24,18 @@ class PairStatistic:
     With G₀, G₁, G₂ the accumulated gradient before the pair, between its passes, and after it, the statistic is linear
     in each: ½[(G₁ − G₀) − (G₂ − G₁)]ε = (−½G₀ + G₁ − ½G₂)ε. So `before`, `between` and `after` only correlate what
     stands in `.grad` with the pair's noise.
+
+    Even for a separable quadratic ½(g₊ − g₋)ε = σhε² fluctuates with ε². Score matching itself compares it with
+    σλε², not with σλ (the term that makes its gradient the sticking-the-landing one); `known` plays λ's part here: a
+    control variate that removes what the noise of ε² does to curvature already known.
+
+    Args:
+        known: gives the curvature of the mean loss as known so far for the i-th tensor, in the family's form.
     """
 
-    def __init__(self, posterior: Posterior) -> None:
+    def __init__(self, posterior: Posterior, known: Callable[[int], Tensor] | None = None) -> None:
         self._posterior = posterior
+        self._known = known
         self._sums: list[Tensor | None] = [None] * len(posterior.params)
 
     def before(self, seed: int) -> None:
@@ -36,22 +46,34 @@ class PairStatistic:
         """Record G₁; call after the pass at +ε."""
         self._record(seed, 1.0)
 
-    def after(self, seed: int) -> None:
-        """Record G₂; call after the pass at −ε."""
-        self._record(seed, -0.5)
+    def after(self, seed: int, share: float) -> None:
+        """
+        Record G₂; call after the pass at −ε.
+
+        Args:
+            share: the factor that this pair's loss carried in backward (1/accumulation steps, a scaler's factor).
+        """
+        self._record(seed, -0.5, share)
 
     @torch.no_grad()
-    def _record(self, seed: int, weight: float) -> None:
+    def _record(self, seed: int, weight: float, share: float = 0.0) -> None:
         posterior = self._posterior
-        if all(p.grad is None for p in posterior.params):
-            return
-        for index, noise in posterior.noise(seed):
-            kept = [(i, e) for i, e in zip(index, noise, strict=True) if posterior.params[i].grad is not None]
-            grads = [posterior.params[i].grad.float() for i, _ in kept]  # type: ignore[union-attr]
-            for (i, _), product in zip(kept, posterior.family.correlate(grads, [e for _, e in kept]), strict=True):
-                total = self._sums[i]
-                # The product may be a view of the flat noise: the sum needs memory of its own.
-                self._sums[i] = product * weight if total is None else total.add_(product, alpha=weight)
+        for number, bucket in enumerate(posterior.buckets):
+            grads = {i: grad for i in bucket if (grad := posterior.params[i].grad) is not None}
+            if not grads:
+                continue
+            index = list(grads)
+            noise = [e for i, e in zip(bucket, posterior.bucket_noise(seed, number), strict=True) if i in grads]
+            if share and self._known is not None:
+                known = posterior.family.known_part(noise, index, [self._known(i) for i in index])
+                self._add(index, known, -share)
+            self._add(index, posterior.family.correlate([g.float() for g in grads.values()], noise), weight)
+
+    def _add(self, index: list[int], values: list[Tensor], weight: float) -> None:
+        for i, value in zip(index, values, strict=True):
+            total = self._sums[i]
+            # The value may be a view of the flat noise: the sum needs memory of its own.
+            self._sums[i] = value * weight if total is None else total.add_(value, alpha=weight)
 
     @torch.no_grad()
     def curvature(self, scale: float) -> list[Tensor]:

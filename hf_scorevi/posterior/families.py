@@ -43,6 +43,13 @@ class GaussianFamily(ABC):
         """
 
     @abstractmethod
+    def known_part(self, noise: Sequence[Tensor], index: Sequence[int], curvature: Sequence[Tensor]) -> list[Tensor]:
+        """
+        σ·curvature·(ε² − 1), in the form of `correlate`: what the noise of ε² itself adds to gε if the curvature is
+        `curvature`. Zero on average.
+        """
+
+    @abstractmethod
     def divide_by_std_(self, statistic: list[Tensor]) -> None:
         """E[gε] → E[gε]/σ in place: Stein's identity, E_q[∂²ℓ] = E_q[∂ℓ ε]/σ."""
 
@@ -65,6 +72,12 @@ class IsotropicGaussian(GaussianFamily):
     def correlate(self, grads: Sequence[Tensor], noise: Sequence[Tensor]) -> list[Tensor]:
         return [torch.dot(g.flatten(), e.flatten()).double() / g.numel() for g, e in zip(grads, noise, strict=True)]
 
+    def known_part(self, noise: Sequence[Tensor], index: Sequence[int], curvature: Sequence[Tensor]) -> list[Tensor]:
+        norms = torch._foreach_norm(list(noise))
+        scales = [h.item() * self.precision[i].item() ** -0.5 for i, h in zip(index, curvature, strict=True)]
+        terms = zip(norms, noise, scales, strict=True)
+        return [(norm.double().square() / e.numel() - 1) * scale for norm, e, scale in terms]
+
     def divide_by_std_(self, statistic: list[Tensor]) -> None:
         torch._foreach_mul_(statistic, [precision.item() ** 0.5 for precision in self.precision])
 
@@ -86,6 +99,12 @@ class DiagonalGaussian(GaussianFamily):
         products = list(noise)
         torch._foreach_mul_(products, list(grads))
         return products
+
+    def known_part(self, noise: Sequence[Tensor], index: Sequence[int], curvature: Sequence[Tensor]) -> list[Tensor]:
+        parts = []
+        for e, i, h in zip(noise, index, curvature, strict=True):
+            parts.append(e.square().sub_(1).mul_(h).div_(self.precision[i].sqrt()))
+        return parts
 
     def divide_by_std_(self, statistic: list[Tensor]) -> None:
         for value, precision in zip(statistic, self.precision, strict=True):

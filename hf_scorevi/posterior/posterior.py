@@ -55,10 +55,9 @@ class Posterior:
         self.buckets = _buckets(self.params)
         self.family.to_params_device(self.params)
 
-    def noise(self, seed: int) -> Iterator[tuple[list[int], list[Tensor]]]:
-        """The standard normal ε of `seed`, bucket by bucket: positions of the tensors, and their noise."""
-        for number, index in enumerate(self.buckets):
-            yield index, standard_normal([self.params[i] for i in index], mix(seed, number))
+    def bucket_noise(self, seed: int, number: int) -> list[Tensor]:
+        """The standard normal ε of `seed` for the tensors of one bucket."""
+        return standard_normal([self.params[i] for i in self.buckets[number]], mix(seed, number))
 
     @contextmanager
     def sampled(self, seed: int) -> Iterator[Sample]:
@@ -77,7 +76,8 @@ class Posterior:
 
     @torch.no_grad()
     def _perturb_(self, seed: int) -> None:
-        for index, noise in self.noise(seed):
+        for number, index in enumerate(self.buckets):
+            noise = self.bucket_noise(seed, number)
             self.family.scale_noise_(noise, index)
             torch._foreach_add_([self.params[i] for i in index], noise)
 

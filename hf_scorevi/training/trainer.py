@@ -162,7 +162,7 @@ class ScoreVITrainer(Trainer):
                 window.statistic.between(seed)
                 draw.flip_()
                 run(sync=False)
-            window.statistic.after(seed)
+            window.statistic.after(seed, self._gradient_scale() / self.current_gradient_accumulation_steps)
         window.micro_batch += 1
         if self.accelerator.sync_gradients:
             self._finish_gradients(model, passes=len(losses))
@@ -171,11 +171,12 @@ class ScoreVITrainer(Trainer):
 
     def _begin_window(self) -> Window:
         step = self.state.global_step
+        assert self.update is not None
         curvature_step = step % self.args.curvature_interval == 0
         self._window = Window(
             seed=self.args.seed,
             step=step,
-            statistic=PairStatistic(self.posterior) if curvature_step else None,
+            statistic=PairStatistic(self.posterior, self.update.average.known()) if curvature_step else None,
             rank=None if self.args.share_noise else self.args.process_index,
         )
         return self._window

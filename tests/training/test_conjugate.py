@@ -1,0 +1,106 @@
+"""Bayesian linear regression: the whole trainer against a posterior that is known in closed form."""
+
+import pytest
+import torch
+
+from hf_scorevi import PosteriorConfig, ScoreVITrainer
+from tests.models import Examples, LinearRegression, arguments
+
+FEATURES, N, NOISE_VARIANCE, PRIOR_STD = 6, 200, 0.25, 0.8
+
+
+@pytest.fixture(scope="module")
+def problem():
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.linspace(0.6, 1.4, FEATURES)
+    x = torch.randn(N, FEATURES, generator=generator) * scales
+    x[:, 1] += 0.3 * x[:, 0]  # correlated: the mean-field precision is the diagonal of Λ, not 1/variance
+    truth = torch.linspace(-1, 1.5, FEATURES)
+    y = x @ truth + NOISE_VARIANCE**0.5 * torch.randn(N, generator=generator)
+    precision = x.double().T @ x.double() / NOISE_VARIANCE + torch.eye(FEATURES).double() / PRIOR_STD**2
+    mean = torch.linalg.solve(precision, x.double().T @ y.double() / NOISE_VARIANCE)
+    return Examples(x=x, labels=y), mean, precision.diagonal()
+
+
+def fit(folder, data, family, batch_size, steps, **config) -> ScoreVITrainer:
+    trainer = ScoreVITrainer(
+        LinearRegression(FEATURES, NOISE_VARIANCE),
+        arguments(
+            folder,
+            max_steps=steps,
+            per_device_train_batch_size=batch_size,
+            learning_rate=0.02,
+            lr_scheduler_type="linear",
+            curvature_interval=1,
+            mc_samples=2,
+            max_grad_norm=0,
+        ),
+        train_dataset=data,
+        posterior_config=PosteriorConfig(
+            family=family, prior_mean="zero", prior_std=PRIOR_STD, temperature=1.0, **config
+        ),
+    )
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize(("batch_size", "steps", "tolerance"), [(N, 800, 0.02), (N // 10, 1500, 0.05)])
+def test_diagonal_recovers_mean_and_precision(tmp_path, problem, batch_size, steps, tolerance):
+    data, mean, precision = problem
+    trainer = fit(tmp_path, data, "diagonal", batch_size, steps)
+    got_mean, got = trainer.model.weight.detach().double(), trainer.posterior.precision["weight"].double()
+    assert trainer.likelihood.weight == N
+    assert torch.allclose(got, precision, rtol=tolerance, atol=0)
+    # 2 % of the weight and, for a weight near zero, of the largest one
+    assert torch.allclose(got_mean, mean, rtol=tolerance, atol=tolerance * mean.abs().max().item() / 10)
+
+
+def test_isotropic_recovers_the_average_precision(tmp_path, problem):
+    data, mean, precision = problem
+    trainer = fit(tmp_path, data, "isotropic", N, 600)
+    assert trainer.posterior.precision["weight"].item() == pytest.approx(precision.mean().item(), rel=0.02)
+    assert torch.allclose(trainer.model.weight.detach().double(), mean, rtol=0.02, atol=2e-3)
+
+
+def test_temperature_scales_the_likelihood_alone(tmp_path, problem):
+    data, _, precision = problem
+    prior = PRIOR_STD**-2
+    trainer = ScoreVITrainer(
+        LinearRegression(FEATURES, NOISE_VARIANCE),
+        arguments(
+            tmp_path,
+            max_steps=600,
+            per_device_train_batch_size=N,
+            learning_rate=0.02,
+            curvature_interval=1,
+            mc_samples=2,
+        ),  # fmt: skip
+        train_dataset=data,
+        posterior_config=PosteriorConfig(prior_mean="zero", prior_std=PRIOR_STD, temperature=0.1),
+    )
+    trainer.train()
+    expected = (10 * (precision - prior) + prior).mean().item()
+    assert trainer.posterior.precision["weight"].item() == pytest.approx(expected, rel=0.03)
+
+
+def test_a_squared_error_with_known_noise_is_the_same_posterior(tmp_path, problem):
+    """A user's own model with a plain MSE loss, and noise_variance in the configuration."""
+    data, mean, precision = problem
+
+    class SquaredError(LinearRegression):
+        def forward(self, x, labels):
+            prediction = x @ self.weight
+            return {"loss": (prediction - labels).square().mean(), "logits": prediction}
+
+    trainer = ScoreVITrainer(
+        SquaredError(FEATURES, NOISE_VARIANCE),
+        arguments(tmp_path, max_steps=800, per_device_train_batch_size=N, learning_rate=0.02, curvature_interval=1,
+                  mc_samples=2, lr_scheduler_type="linear", max_grad_norm=0),
+        train_dataset=data,
+        posterior_config=PosteriorConfig(family="diagonal", prior_mean="zero", prior_std=PRIOR_STD, temperature=1.0,
+                                         noise_variance=NOISE_VARIANCE),
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.likelihood.kind == "gaussian"
+    assert torch.allclose(trainer.posterior.precision["weight"].double(), precision, rtol=0.02, atol=0)
+    assert torch.allclose(trainer.model.weight.detach().double(), mean, rtol=0.02, atol=3e-3)
