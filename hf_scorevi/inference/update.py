@@ -57,6 +57,7 @@ class ClosedFormUpdate:
         """What a resumed run needs besides the weights and their precisions."""
         state = {f"average.{name}": value for name, value in self.average.state_dict().items()}
         state["prior.std"] = torch.tensor(self.prior.std, dtype=torch.float64)
+        state["prior.scale"] = torch.tensor(self.prior.scale, dtype=torch.float64)
         return state | {f"prior.mean.{i}": mean for i, mean in enumerate(self.prior.mean)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -64,7 +65,7 @@ class ClosedFormUpdate:
         devices = [p.device for p in self.posterior.params]
         average = {name.removeprefix("average."): v for name, v in state.items() if name.startswith("average.")}
         self.average.load_state_dict(average, devices)
-        self.prior.std = state["prior.std"].tolist()
+        self.prior.std, self.prior.scale = state["prior.std"].tolist(), state["prior.scale"].tolist()
         self.prior.mean = [state[f"prior.mean.{i}"].to(device) for i, device in enumerate(devices)]
 
 

@@ -62,6 +62,8 @@ class ScoreVITrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
         if not self.proximal_weight > 0 or not self.proximal_growth >= 0:
             raise ValueError("proximal_weight must be positive and proximal_growth not negative.")
+        if self.batch_eval_metrics:
+            raise ValueError("batch_eval_metrics is not supported: calibration needs all predictions at once.")
         if self.label_smoothing_factor:
             raise ValueError(
                 "label_smoothing_factor is refused: a smoothed cross-entropy is not the likelihood of any data, so it "

@@ -40,8 +40,6 @@ def refuse_unsupported(trainer: ScoreVITrainer) -> None:
             "fp16_full_eval and bf16_full_eval cast the weights, and the posterior's noise would be rounded away; use "
             "bf16=True, which keeps the weights in float32."
         )
-    if args.batch_eval_metrics:
-        raise ValueError("batch_eval_metrics is not supported: calibration needs all predictions at once.")
 
 
 def upcast(model: nn.Module, params: Mapping[str, Tensor]) -> None:

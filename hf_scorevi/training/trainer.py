@@ -324,11 +324,11 @@ class ScoreVITrainer(Trainer):
             save_state(output_dir, self.update)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             assert self.update is not None
             load_posterior_into(self.posterior, checkpoint, self.model)
             load_state(checkpoint, self.update)
+        super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not load_weights(model or self.model, resume_from_checkpoint):

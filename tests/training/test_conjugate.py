@@ -74,7 +74,7 @@ def test_temperature_scales_the_likelihood_alone(tmp_path, problem):
             learning_rate=0.02,
             curvature_interval=1,
             mc_samples=2,
-        ),  # fmt: skip
+        ),
         train_dataset=data,
         posterior_config=PosteriorConfig(prior_mean="zero", prior_std=PRIOR_STD, temperature=0.1),
     )

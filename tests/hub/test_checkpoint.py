@@ -1,0 +1,166 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hf_scorevi import PosteriorCheckpointError, PosteriorConfig
+from hf_scorevi.hub import POSTERIOR_CONFIG_NAME, POSTERIOR_NAME, StoredPosterior, load_posterior, save_posterior
+from hf_scorevi.posterior import Posterior, select_parameters
+from tests.models import tiny_vit
+
+
+@pytest.fixture(params=["isotropic", "diagonal"])
+def saved(tmp_path, request):
+    """A model, its posterior, and the folder that holds both."""
+    model = tiny_vit()
+    config = PosteriorConfig(family=request.param, exclude=["layernorm"])
+    posterior = Posterior.initialise(select_parameters(model, exclude=config.exclude), config)
+    for i, precision in enumerate(posterior.family.precision):
+        precision.mul_(1 + torch.rand(precision.shape, generator=torch.Generator().manual_seed(i)))
+    model.save_pretrained(tmp_path)
+    save_posterior(tmp_path, model, posterior, StoredPosterior(config, num_data=50, temperature=0.1))
+    return model, posterior, tmp_path
+
+
+def edit_config(folder, **changes):
+    path = folder / POSTERIOR_CONFIG_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_tensors(folder, change):
+    tensors = load_file(folder / POSTERIOR_NAME)
+    change(tensors)
+    save_file(tensors, folder / POSTERIOR_NAME)
+
+
+def test_round_trip_is_exact(saved):
+    model, posterior, folder = saved
+    again, stored = load_posterior(folder, type(model).from_pretrained(folder))
+    assert again.names == posterior.names
+    assert again.family.name == posterior.family.name
+    for name, precision in posterior.precision.items():
+        assert torch.equal(again.precision[name], precision)
+    assert (stored.num_data, stored.temperature) == (50, 0.1)
+    assert stored.config.exclude == ["layernorm"]
+
+
+def test_keys_are_those_of_the_means_file(saved):
+    _, _, folder = saved
+    keys = set(load_file(folder / POSTERIOR_NAME))
+    assert "vit.encoder.layer.0.attention.attention.query.weight" in keys
+    assert keys < set(load_file(folder / "model.safetensors"))
+    assert not [p.name for p in folder.iterdir() if p.name.endswith(".tmp")]
+
+
+def test_saving_beside_no_mean_is_refused(saved, tmp_path):
+    model, posterior, _ = saved
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(PosteriorCheckpointError, match="holds no weights"):
+        save_posterior(empty, model, posterior, StoredPosterior(PosteriorConfig(), 1, 1.0))
+    assert not list(empty.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
+    model, posterior, folder = saved
+    before = (folder / POSTERIOR_NAME).read_bytes()
+
+    def half_way(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("hf_scorevi.hub.checkpoint.save_file", half_way)
+    with pytest.raises(OSError, match="disk full"):
+        save_posterior(folder, model, posterior, StoredPosterior(PosteriorConfig(), 1, 1.0))
+    assert (folder / POSTERIOR_NAME).read_bytes() == before
+    assert not list(folder.glob("*.tmp")) and not list(folder.glob(".*.tmp"))
+
+
+def damage_truncate(folder, key):
+    path = folder / POSTERIOR_NAME
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def damage_delete(folder, key):
+    (folder / POSTERIOR_NAME).unlink()
+
+
+def damage_no_config(folder, key):
+    (folder / POSTERIOR_CONFIG_NAME).unlink()
+
+
+def damage_json(folder, key):
+    (folder / POSTERIOR_CONFIG_NAME).write_text('{"format_version": "1.0", ')
+
+
+def damage_missing_key(folder, key):
+    edit_tensors(folder, lambda t: t.pop(key))
+
+
+def damage_extra_key(folder, key):
+    edit_tensors(folder, lambda t: t.update(intruder=torch.ones(())))
+
+
+def damage_shape(folder, key):
+    edit_tensors(folder, lambda t: t.update({key: torch.ones(2, 7)}))
+
+
+def damage_negative(folder, key):
+    edit_tensors(folder, lambda t: t.update({key: -t[key]}))
+
+
+def damage_nan(folder, key):
+    edit_tensors(folder, lambda t: t.update({key: t[key] * float("nan")}))
+
+
+def damage_mean(folder, key):
+    tiny_vit(seed=5).save_pretrained(folder)
+
+
+def damage_format(folder, key):
+    edit_config(folder, format_version="2.0")
+
+
+def damage_field(folder, key):
+    edit_config(folder, temperature=None)
+
+
+def damage_family(folder, key):
+    config = json.loads((folder / POSTERIOR_CONFIG_NAME).read_text())["posterior"]
+    edit_config(folder, posterior=config | {"family": "cauchy"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_truncate, r"posterior\.safetensors cannot be read .*truncated or damaged"),
+        (damage_delete, r"posterior\.safetensors is missing"),
+        (damage_no_config, "it holds no posterior"),
+        (damage_json, "is not a posterior's configuration"),
+        (damage_missing_key, "lacks 1 of the .* weights .*'classifier.weight'"),
+        (damage_extra_key, "has unexpected 1 of the .*'intruder'"),
+        (damage_shape, r"precision of 'classifier.weight' has shape \(2, 7\).*does not fit its mean"),
+        (damage_negative, "precision of 'classifier.weight' is not positive and finite"),
+        (damage_nan, "precision of 'classifier.weight' is not positive and finite"),
+        (damage_mean, r"belongs to another mean: model\.safetensors differ"),
+        (damage_format, r"format version 2\.0; this hf_scorevi reads up to 1\.0\. Upgrade"),
+        (damage_field, "posterior_config.json is damaged"),
+        (damage_family, "Unknown posterior family 'cauchy'"),
+    ],
+)
+def test_a_posterior_that_does_not_fit_is_refused_by_name(saved, damage, message):
+    model, _, folder = saved
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    damage(folder, "classifier.weight")
+    with pytest.raises(PosteriorCheckpointError, match=message):
+        load_posterior(folder, model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_wrong_architecture_is_refused(saved):
+    _, _, folder = saved
+    from tests.models import tiny_resnet
+
+    with pytest.raises(PosteriorCheckpointError, match="which ResNetForImageClassification does not have"):
+        load_posterior(folder, tiny_resnet())

@@ -1,0 +1,134 @@
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForImageClassification
+
+from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig, ScoreVITrainer
+from tests.models import arguments, images, tiny_vit
+
+PIXELS = images(9, seed=3).columns["pixel_values"]
+
+
+@pytest.fixture(scope="module", params=["isotropic", "diagonal"])
+def folder(request, tmp_path_factory):
+    """A checkpoint that a trainer wrote."""
+    path = tmp_path_factory.mktemp("checkpoint")
+    trainer = ScoreVITrainer(
+        tiny_vit(),
+        arguments(path, num_train_epochs=2),
+        train_dataset=images(),
+        posterior_config=PosteriorConfig(family=request.param, init_std=0.3),
+    )
+    trainer.train()
+    trainer.save_model(str(path))
+    return path
+
+
+def test_save_load_predict_is_identical(folder, tmp_path):
+    model = BayesianModel.from_pretrained(folder)
+    model.save_pretrained(tmp_path / "again")
+    again = BayesianModel.from_pretrained(tmp_path / "again")
+    a, b = (m.predict(pixel_values=PIXELS, num_samples=6, seed=1) for m in (model, again))
+    for field in ("probs", "entropy", "expected_entropy", "mutual_information", "samples"):
+        assert torch.equal(getattr(a, field), getattr(b, field))
+    assert again.posterior_config.to_dict() == model.posterior_config.to_dict()
+    assert again.config.num_labels == 3
+
+
+def test_plain_transformers_loads_the_mean(folder):
+    model = BayesianModel.from_pretrained(folder)
+    plain = AutoModelForImageClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        logits = plain(pixel_values=PIXELS).logits
+        assert torch.equal(logits, model.model(pixel_values=PIXELS).logits)
+    assert torch.allclose(model.predict(pixel_values=PIXELS, use_mean=True).probs, logits.softmax(-1), atol=1e-6)
+
+
+def test_the_predictive_averages_its_samples(folder):
+    out = BayesianModel.from_pretrained(folder).predict(pixel_values=PIXELS, num_samples=8, seed=0)
+    assert out.samples.shape == (8, 9, 3)
+    assert out.probs.shape == (9, 3)
+    assert torch.allclose(out.samples.mean(0), out.probs, atol=1e-6)
+    assert torch.allclose(out.probs.sum(-1), torch.ones(9), atol=1e-6)
+    assert (out.mutual_information >= 0).all() and (out.mutual_information > 1e-6).any()
+    assert torch.allclose(out.entropy - out.expected_entropy, out.mutual_information, atol=1e-6)
+
+
+def test_seeds_repeat_and_their_absence_does_not(folder):
+    model = BayesianModel.from_pretrained(folder)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = model.predict(pixel_values=PIXELS, num_samples=2, seed=4).probs
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first, model.predict(pixel_values=PIXELS, num_samples=2, seed=4).probs)
+    fresh = [model.predict(pixel_values=PIXELS, num_samples=2).probs for _ in range(2)]
+    assert not torch.equal(*fresh)
+
+
+def test_the_draws_do_not_depend_on_the_batch(folder):
+    model = BayesianModel.from_pretrained(folder)
+    whole = model.predict(pixel_values=PIXELS, num_samples=3, seed=0).probs
+    parts = [model.predict(pixel_values=part, num_samples=3, seed=0).probs for part in PIXELS.split(4)]
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-6)
+
+
+def test_sample_lends_an_ordinary_model_and_takes_it_back(folder):
+    model = BayesianModel.from_pretrained(folder)
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    with torch.no_grad(), model.sample(seed=2) as drawn:
+        assert not torch.equal(drawn.classifier.weight, before["classifier.weight"])
+        probs = drawn(pixel_values=PIXELS).logits.softmax(-1)
+    assert torch.allclose(probs, model.predict(pixel_values=PIXELS, num_samples=1, seed=2).probs, atol=1e-6)
+    assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
+
+
+def test_no_samples_is_an_error_that_names_the_alternative(folder):
+    with pytest.raises(ValueError, match=r"num_samples must be at least 1, not 0; .*use_mean=True"):
+        BayesianModel.from_pretrained(folder).predict(pixel_values=PIXELS, num_samples=0)
+
+
+def test_predictions_are_in_evaluation_mode_without_gradients(folder):
+    model = BayesianModel.from_pretrained(folder)
+    model.model.train()
+    out = model.predict(pixel_values=PIXELS, num_samples=1, seed=0)
+    assert not out.probs.requires_grad
+    assert not model.model.training
+
+
+def test_a_folder_without_a_posterior_says_so(tmp_path):
+    tiny_vit().save_pretrained(tmp_path)
+    with pytest.raises(PosteriorCheckpointError, match="it holds no posterior"):
+        BayesianModel.from_pretrained(tmp_path)
+    with pytest.raises(PosteriorCheckpointError, match="is not a folder"):
+        BayesianModel.from_pretrained(tmp_path / "missing")
+
+
+def test_an_unknown_architecture_is_not_executed(folder, tmp_path):
+    model = BayesianModel.from_pretrained(folder)
+    model.save_pretrained(tmp_path)
+    config = (tmp_path / "config.json").read_text().replace("ViTForImageClassification", "EvilModel")
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(PosteriorCheckpointError, match=r"'EvilModel'.*never executed"):
+        BayesianModel.from_pretrained(tmp_path)
+
+
+def test_an_adapter_s_weights_alone_are_bayesian(tmp_path):
+    tiny_vit().save_pretrained(tmp_path / "base")
+    base = AutoModelForImageClassification.from_pretrained(tmp_path / "base")
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
+    trainer = ScoreVITrainer(get_peft_model(base, lora), arguments(tmp_path), train_dataset=images())
+    trainer.train()
+    assert all("lora_" in name or "modules_to_save" in name for name in trainer.posterior.names)
+    assert len(trainer.posterior.names) == 2 * 2 * 2 + 2
+    trainer.save_model(str(tmp_path / "adapter"))
+    metrics = trainer.predict(images(9, seed=3))
+
+    model = BayesianModel.from_pretrained(tmp_path / "adapter")
+    out = model.predict(pixel_values=PIXELS, num_samples=4, seed=trainer.args.seed)
+    assert torch.allclose(out.probs, torch.tensor(metrics.predictions).exp(), atol=1e-6)
+    plain = PeftModel.from_pretrained(
+        AutoModelForImageClassification.from_pretrained(tmp_path / "base"), str(tmp_path / "adapter")
+    )
+    with torch.no_grad():
+        mean = plain(pixel_values=PIXELS).logits.softmax(-1)
+    assert torch.allclose(model.predict(pixel_values=PIXELS, use_mean=True).probs, mean, atol=1e-6)

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+import torch
+
+from hf_scorevi import PosteriorConfig, ScoreVITrainer
+from hf_scorevi.metrics import classification_metrics
+from hf_scorevi.posterior import draw_seed
+from tests.models import Examples, LinearRegression, arguments, images, tiny_vit
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    t = ScoreVITrainer(
+        tiny_vit(),
+        arguments(tmp_path, eval_num_samples=5, per_device_eval_batch_size=10),
+        train_dataset=images(),
+        eval_dataset=images(25, seed=1),
+        posterior_config=PosteriorConfig(init_std=0.5),
+    )
+    t.train()
+    return t
+
+
+def by_hand(trainer, data) -> tuple[np.ndarray, np.ndarray]:
+    """Predictive and mean probabilities, the plain way."""
+    model = trainer.model.eval()
+    inputs = data.columns["pixel_values"]
+    with torch.no_grad():
+        mean = model(inputs).logits.softmax(-1)
+        total = torch.zeros_like(mean)
+        for draw in range(5):
+            with trainer.posterior.sampled(draw_seed(trainer.args.seed, draw)):
+                total += model(inputs).logits.softmax(-1)
+    return (total / 5).numpy(), mean.numpy()
+
+
+def test_evaluate_reports_predictive_and_mean(trainer):
+    data = images(25, seed=1)
+    metrics = trainer.evaluate()
+    predictive, mean = by_hand(trainer, data)
+    labels = data.columns["labels"].numpy()
+    for name, value in classification_metrics(predictive, labels).items():
+        assert metrics[f"eval_{name}"] == pytest.approx(value, abs=1e-6)
+    for name, value in classification_metrics(mean, labels).items():
+        if name != "ece_bins":
+            assert metrics[f"eval_mean_{name}"] == pytest.approx(value, abs=1e-6)
+    assert metrics["eval_nll"] != pytest.approx(metrics["eval_mean_nll"], abs=1e-4)
+    assert metrics["eval_ece_bins"] == 15
+    # batches of 10, 10 and 5: the loop repeats each batch's loss and cuts to the data set's length
+    assert metrics["eval_loss"] == pytest.approx(metrics["eval_nll"], rel=1e-5)
+
+
+def test_predict_returns_log_probabilities_of_the_predictive(trainer):
+    data = images(25, seed=1)
+    output = trainer.predict(data)
+    predictive, _ = by_hand(trainer, data)
+    assert np.allclose(np.exp(output.predictions), predictive, atol=1e-6)
+    assert output.metrics["test_accuracy"] >= 0
+
+
+def test_evaluation_leaves_the_mean_and_can_be_repeated(trainer):
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    first, second = trainer.evaluate(), trainer.evaluate()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert first["eval_nll"] == second["eval_nll"]
+
+
+def test_unlabelled_data_are_predicted(trainer):
+    output = trainer.predict(Examples(pixel_values=images(7).columns["pixel_values"]))
+    assert output.predictions.shape == (7, 3)
+    assert output.label_ids is None
+
+
+def test_the_users_own_metrics_see_the_predictive_and_join_ours(tmp_path):
+    t = ScoreVITrainer(
+        tiny_vit(),
+        arguments(tmp_path),
+        train_dataset=images(),
+        eval_dataset=images(6),
+        compute_metrics=lambda e: {"mine": float(e.predictions.shape[1]), "sum": float(np.exp(e.predictions).sum())},
+    )
+    metrics = t.evaluate()
+    assert metrics["eval_mine"] == 3
+    assert metrics["eval_sum"] == pytest.approx(6, rel=1e-5)
+    assert "eval_ece" in metrics
+
+
+def test_the_users_preprocessing_is_applied_and_ours_keeps_the_outputs(tmp_path):
+    t = ScoreVITrainer(
+        tiny_vit(),
+        arguments(tmp_path),
+        train_dataset=images(),
+        eval_dataset=images(6),
+        compute_metrics=lambda e: {"classes": float(e.predictions.max())},
+        preprocess_logits_for_metrics=lambda logits, labels: logits.argmax(-1),
+    )
+    metrics = t.evaluate()
+    assert metrics["eval_classes"] in (0, 1, 2)
+    assert "eval_ece" in metrics
+    assert t.predict(images(6)).predictions.shape == (6,)
+
+
+def test_prediction_loss_only(tmp_path):
+    t = ScoreVITrainer(
+        tiny_vit(), arguments(tmp_path, prediction_loss_only=True), train_dataset=images(), eval_dataset=images(6)
+    )
+    metrics = t.evaluate()
+    assert metrics["eval_loss"] > 0
+    assert "eval_nll" not in metrics
+
+
+def test_a_regression_reports_the_error_of_the_averaged_prediction(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 2, generator=generator)
+    t = ScoreVITrainer(
+        LinearRegression(2, 1.0),
+        arguments(tmp_path, max_steps=2, eval_num_samples=400),
+        train_dataset=Examples(x=x, labels=x.sum(1)),
+        eval_dataset=Examples(x=x, labels=x.sum(1)),
+        posterior_config=PosteriorConfig(init_std=1.0),
+    )
+    t.train()
+    metrics = t.evaluate()
+    expected = (x @ t.model.weight.detach() - x.sum(1)).square().mean().item()
+    assert metrics["eval_mean_mse"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["eval_mse"] == pytest.approx(expected, rel=0.05)

@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from hf_scorevi import ScoreVITrainer
+from hf_scorevi.training.refusals import upcast
+from tests.models import arguments, images, tiny_vit
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is refused.*not the likelihood"),
+        ({"batch_eval_metrics": True}, "batch_eval_metrics is not supported"),
+        ({"objective": "magic"}, "Unknown objective 'magic'; choose one of score"),
+        ({"update": "magic"}, "Unknown update 'magic'; choose one of closed_form"),
+        ({"eval_num_samples": 0}, "eval_num_samples must be a whole number of at least 1, not 0"),
+        ({"curvature_interval": 0}, "curvature_interval must be a whole number of at least 1"),
+        ({"mc_samples": 1.5}, "mc_samples must be a whole number"),
+        ({"proximal_weight": 0.0}, "proximal_weight must be positive"),
+    ],
+)
+def test_arguments_that_cannot_work_are_refused_at_once(tmp_path, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        arguments(tmp_path, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"optim": "lomo"}, "optim='lomo' steps inside backward"),
+        ({"optim": "galore_adamw_layerwise"}, "optim='galore_adamw_layerwise' steps inside backward"),
+        ({"bf16_full_eval": True}, "bf16_full_eval cast the weights"),
+    ],
+)
+def test_set_ups_that_would_be_wrong_are_refused(tmp_path, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        ScoreVITrainer(tiny_vit(), arguments(tmp_path, **kwargs), train_dataset=images())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [("is_deepspeed_enabled", "DeepSpeed steps"), ("is_fsdp_enabled", "FSDP is not supported")],
+)
+def test_backends_are_refused(tmp_path, monkeypatch, attribute, message):
+    monkeypatch.setattr(ScoreVITrainer, attribute, True, raising=False)
+    monkeypatch.setattr(ScoreVITrainer, "create_accelerator_and_postprocess", _then_set(attribute))
+    with pytest.raises(ValueError, match=message):
+        ScoreVITrainer(tiny_vit(), arguments(tmp_path), train_dataset=images())
+
+
+def _then_set(attribute):
+    original = ScoreVITrainer.create_accelerator_and_postprocess
+
+    def wrapped(self):
+        original(self)
+        setattr(self, attribute, True)
+
+    return wrapped
+
+
+def test_data_parallel_is_refused(tmp_path):
+    args = arguments(tmp_path)
+    args._n_gpu = 2
+    with pytest.raises(ValueError, match=r"nn\.DataParallel over 2 GPUs is not supported"):
+        ScoreVITrainer(tiny_vit(), args, train_dataset=images())
+
+
+def test_quantised_weights_are_refused():
+    model = tiny_vit()
+    model.is_quantized = True
+    with pytest.raises(ValueError, match="Quantised weights cannot be Bayesian"):
+        upcast(model, dict(model.named_parameters()))
+
+
+def test_upcast_leaves_float32_alone():
+    model = tiny_vit()
+    pointers = [p.data_ptr() for p in model.parameters()]
+    upcast(model, dict(model.named_parameters()))
+    assert [p.data_ptr() for p in model.parameters()] == pointers
+    model.to(torch.float16)
+    upcast(model, dict(model.named_parameters()))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
