@@ -5,7 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["PredictiveAverage"]
+__all__ = ["OutputAverage", "PredictiveAverage"]
+
+
+class OutputAverage:
+    """
+    Outputs averaged over draws, for what is not a choice between classes.
+
+    Args:
+        probabilities: the outputs are logits of independent yes-or-no labels, whose probabilities are averaged.
+    """
+
+    def __init__(self, probabilities: bool = False) -> None:
+        self.num_samples = 0
+        self._probabilities = probabilities
+        self._sum: Tensor | None = None
+
+    def add(self, outputs: Tensor) -> None:
+        """Take in one draw."""
+        values = outputs.float().sigmoid() if self._probabilities else outputs.float()
+        self._sum = values if self._sum is None else self._sum + values
+        self.num_samples += 1
+
+    @property
+    def outputs(self) -> Tensor:
+        """The average, as logits if they were logits."""
+        if self._sum is None:
+            raise ValueError("No draw was added yet.")
+        mean = self._sum / self.num_samples
+        return mean.logit(torch.finfo(mean.dtype).eps) if self._probabilities else mean
 
 
 class PredictiveAverage:
@@ -30,6 +58,11 @@ class PredictiveAverage:
             self._log_sum = torch.logaddexp(self._log_sum, log_probs)
             self._entropy_sum = self._entropy_sum + entropy
         self.num_samples += 1
+
+    @property
+    def outputs(self) -> Tensor:
+        """What stands in the place of logits: their softmax is the predictive."""
+        return self.log_probs
 
     @property
     def log_probs(self) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from hf_scorevi.predictive import PredictiveAverage
+from hf_scorevi.predictive import OutputAverage, PredictiveAverage
 
 
 def test_streams_to_what_all_draws_together_give():
@@ -30,6 +30,22 @@ def test_confident_draws_stay_finite():
     assert average.mutual_information.item() == pytest.approx(math.log(2), rel=1e-6)
 
 
-def test_nothing_added_is_an_error():
+@pytest.mark.parametrize("average", [PredictiveAverage(), OutputAverage(), OutputAverage(probabilities=True)])
+def test_nothing_added_is_an_error(average):
     with pytest.raises(ValueError, match="No draw"):
-        _ = PredictiveAverage().log_probs
+        _ = average.outputs
+
+
+def test_plain_outputs_are_averaged():
+    average = OutputAverage()
+    for value in (1.0, 2.0, 6.0):
+        average.add(torch.full((2, 3), value))
+    assert torch.equal(average.outputs, torch.full((2, 3), 3.0))
+
+
+def test_independent_labels_average_their_probabilities():
+    average = OutputAverage(probabilities=True)
+    for logit in (-2.0, 3.0):
+        average.add(torch.tensor([[logit]]))
+    expected = (torch.tensor(-2.0).sigmoid() + torch.tensor(3.0).sigmoid()) / 2
+    assert average.outputs.sigmoid().item() == pytest.approx(expected.item(), rel=1e-6)

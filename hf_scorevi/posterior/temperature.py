@@ -11,8 +11,9 @@ def resolve_temperature(temperature: float | str, num_data: int, num_weights: in
     """
     The temperature T; the likelihood then enters with `num_data / T` terms.
 
-    `"auto"`: T = min(1, num_data / num_weights): one pseudo-observation a weight. The KL of `num_weights` weights has to compete with a mean
-    log-likelihood of order one; at T = 1 with far more weights than data, the ELBO itself prefers the prior.
+    `"auto"`: T = min(1, num_data / num_weights), one pseudo-observation a weight. The KL of `num_weights` weights has
+    to compete with a mean log-likelihood of order one; at T = 1 with far more weights than data, the ELBO itself
+    prefers the prior.
     """
     if temperature == "auto":
         return min(1.0, num_data / (OBSERVATIONS_PER_WEIGHT * num_weights))

@@ -14,7 +14,7 @@ __all__ = ["CalibrationMetrics", "is_classification"]
 
 
 def is_classification(outputs: Any, labels: Any) -> bool:
-    """Whether `outputs` are logits (batch, classes) and `labels` class numbers (batch,)."""
+    """Whether `outputs` have the shape of logits (batch, classes) and `labels` that of class numbers (batch,)."""
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         return False
     return labels is None or (labels.ndim == 1 and "int" in str(labels.dtype))

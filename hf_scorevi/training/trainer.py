@@ -17,7 +17,7 @@ from ..errors import NonFiniteLossError
 from ..hub import StoredPosterior, save_posterior
 from ..inference import ClosedFormUpdate, PairStatistic, ProximalSchedule
 from ..posterior import GaussianPrior, Posterior, PosteriorConfig, draw_seed, select_parameters
-from ..predictive import PredictiveAverage
+from ..predictive import OutputAverage, PredictiveAverage
 from .arguments import ScoreVITrainingArguments
 from .batch_norm import frozen_running_statistics
 from .checkpointing import load_posterior_into, load_state, load_weights, save_state
@@ -162,22 +162,23 @@ class ScoreVITrainer(Trainer):
                 window.statistic.between(seed)
                 draw.flip_()
                 run(sync=False)
-            window.statistic.after(seed, self._gradient_scale() / self.current_gradient_accumulation_steps)
+            window.statistic.after(seed, window.gradient_scale / self.current_gradient_accumulation_steps)
         window.micro_batch += 1
         if self.accelerator.sync_gradients:
-            self._finish_gradients(model, passes=len(losses))
+            self._finish_gradients(model, window, passes=len(losses))
             window.complete = True
         return torch.stack(losses).mean()
 
     def _begin_window(self) -> Window:
-        step = self.state.global_step
         assert self.update is not None
+        step, scaler = self.state.global_step, self.accelerator.scaler
         curvature_step = step % self.args.curvature_interval == 0
         self._window = Window(
             seed=self.args.seed,
             step=step,
             statistic=PairStatistic(self.posterior, self.update.average.known()) if curvature_step else None,
             rank=None if self.args.share_noise else self.args.process_index,
+            gradient_scale=1.0 if scaler is None or not scaler.is_enabled() else scaler.get_scale(),
         )
         return self._window
 
@@ -207,24 +208,20 @@ class ScoreVITrainer(Trainer):
         return loss
 
     @torch.no_grad()
-    def _finish_gradients(self, model: nn.Module, passes: int) -> None:
+    def _finish_gradients(self, model: nn.Module, window: Window, passes: int) -> None:
         """Sums over passes become means, over processes too where ordinary synchronisation was off; add the prior."""
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         if passes > 1:
             torch._foreach_mul_(grads, 1 / passes)
-        if self._window is not None and self._window.statistic is not None:
+        if window.statistic is not None:
             average_(grads)
         assert self.likelihood is not None
-        scale = self._gradient_scale() / self.likelihood.weight
+        scale = window.gradient_scale / self.likelihood.weight
         for bucket in self.posterior.buckets:
             index = [i for i in bucket if self.posterior.params[i].grad is not None]
             if index:
                 params = [self.posterior.params[i] for i in index]
                 self.prior.add_gradient_([p.grad for p in params if p.grad is not None], params, index, scale)
-
-    def _gradient_scale(self) -> float:
-        scaler = self.accelerator.scaler
-        return 1.0 if scaler is None or not scaler.is_enabled() else scaler.get_scale()
 
     def _after_optimizer_step(self) -> None:
         """On a curvature step that was not skipped, move the precisions."""
@@ -232,7 +229,7 @@ class ScoreVITrainer(Trainer):
         if window is None or window.statistic is None or self.accelerator.optimizer_step_was_skipped:
             return
         assert self.update is not None
-        curvature = window.statistic.curvature(1 / (self.args.mc_samples * self._gradient_scale()))
+        curvature = window.statistic.curvature(1 / (self.args.mc_samples * window.gradient_scale))
         average_(curvature)
         self.update.step(curvature)
 
@@ -252,37 +249,33 @@ class ScoreVITrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Any, Any]:
         """
-        The outputs of a batch as a pair: averaged over posterior draws (for a classifier log probabilities), and of
-        the mean. The loss is the predictive's NLL for a classifier, else the loss averaged over draws.
+        The outputs of a batch as a pair: of the predictive, and of the mean. For a classifier the predictive's are log
+        probabilities and the loss their NLL; otherwise outputs and loss are averaged over draws (for several labels
+        an example the probabilities are averaged, and given as logits).
 
         Draws depend on `args.seed` and their number alone: every batch sees the same weights.
         """
         _, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
         mean = _first(outputs)
-        classifier = is_classification(mean, labels)
-        average = PredictiveAverage()
-        loss_sum: Tensor | None = None
-        output_sum: Tensor | None = None
+        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
+        exclusive_classes = problem not in ("regression", "multi_label_classification")
+        average: PredictiveAverage | OutputAverage
+        if exclusive_classes and is_classification(mean, labels):
+            average = PredictiveAverage()
+        else:
+            average = OutputAverage(probabilities=problem == "multi_label_classification")
+        losses = []
         for draw in range(self.args.eval_num_samples):
             with self.posterior.sampled(draw_seed(self.args.seed, draw)):
                 loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
-            output = _first(outputs)
-            if classifier:
-                average.add(output)
-            else:
-                output_sum = output if output_sum is None else output_sum + output
-                if loss is not None:
-                    loss_sum = loss if loss_sum is None else loss_sum + loss
-        if classifier:
-            predictive = average.log_probs
-            loss = None if labels is None else nn.functional.nll_loss(predictive, labels)
+            average.add(_first(outputs))
+            if loss is not None:
+                losses.append(loss)
+        if labels is not None and isinstance(average, PredictiveAverage):
+            loss = nn.functional.nll_loss(average.outputs, labels)
         else:
-            assert output_sum is not None
-            predictive = output_sum / self.args.eval_num_samples
-            loss = None if loss_sum is None else loss_sum / self.args.eval_num_samples
-        if prediction_loss_only:
-            return loss, None, None
-        return loss, (predictive, mean), labels
+            loss = torch.stack(losses).mean() if losses else None
+        return (loss, None, None) if prediction_loss_only else (loss, (average.outputs, mean), labels)
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""

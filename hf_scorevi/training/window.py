@@ -23,12 +23,14 @@ class Window:
         step: number of the optimizer step.
         statistic: collects the pairs on a curvature step, `None` on an ordinary one.
         rank: number of the process, or `None` to share one draw over micro-batches and processes.
+        gradient_scale: the factor of a gradient scaler, which does not change within a window.
     """
 
     seed: int
     step: int
     statistic: PairStatistic | None
     rank: int | None
+    gradient_scale: float = 1.0
     micro_batch: int = 0
     complete: bool = False
 

@@ -36,19 +36,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "trainer" / "image_classification.py"
 CLASSES = ("cat", "dog", "fox")
 FIGURES = ("accuracy", "nll", "ece", "brier")
-QUICK = [
-    "--use_cpu",
-    "--disable_tqdm",
-    "True",
-    "--max_steps",
-    "6",
-    "--learning_rate",
-    "1e-2",
-    "--save_strategy",
-    "no",
-    "--eval_num_samples",
-    "2",
-]
+QUICK = ["--use_cpu", "--disable_tqdm", "True", "--max_steps", "6", "--learning_rate", "1e-2"]
+QUICK += ["--save_strategy", "no", "--eval_num_samples", "2"]
 
 
 @pytest.fixture(autouse=True)
@@ -203,13 +192,15 @@ def test_without_validation_data_a_part_is_held_out_and_found_again(
 
 
 def test_a_model_without_processor_gets_one_of_its_size_and_channels(
-    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(_model.logger, "warning", warnings.append)
     save_vit(tmp_path / "gray", num_channels=1)
     data = ["--train_dir", str(folders / "train"), "--max_train_samples", "8", "--max_eval_samples", "2"]
     metrics = main(["--model_name_or_path", str(tmp_path / "gray"), "--output_dir", str(tmp_path), *data, *QUICK])
     assert metrics["eval_samples"] == 2
-    assert "has no preprocessor_config.json: images are resized to 16x16" in capsys.readouterr().err
+    assert len(warnings) == 1 and "has no preprocessor_config.json: images are resized to 16x16" in warnings[0]
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     assert len(processor.image_mean) == 1 and processor.size == {"height": 16, "width": 16}
 
@@ -334,7 +325,7 @@ def test_flags_override_a_recipe(tmp_path: Path, suffix: str) -> None:
     recipe = tmp_path / f"recipe.{suffix}"
     values: dict[str, Any] = {
         "dataset_name": "user/data",
-        "learning_rate": "1e-3",  # what YAML reads an unquoted 1e-3 as
+        "learning_rate": 1e-5,  # JSON writes 1e-05, which is text to YAML's own rules
         "num_train_epochs": 2,
         "save_strategy": False,  # what YAML reads an unquoted no as
         "random_flip": False,
@@ -346,7 +337,7 @@ def test_flags_override_a_recipe(tmp_path: Path, suffix: str) -> None:
     }
     recipe.write_text(json.dumps(values))  # JSON is YAML too
     model, data, posterior, training = parse(str(recipe), "--num_train_epochs", "7", "--temperature", "0.1")
-    assert (training.learning_rate, training.num_train_epochs, training.save_strategy) == (1e-3, 7, "no")
+    assert (training.learning_rate, training.num_train_epochs, training.save_strategy) == (1e-5, 7, "no")
     assert training.lr_scheduler_kwargs == {"min_lr": 1e-5}
     assert (data.dataset_name, data.random_flip, data.random_crop, model.lora_r) == ("user/data", False, True, None)
     assert posterior.config() == PosteriorConfig(exclude=["classifier"], prior_std=0.5, temperature=0.1)
@@ -369,12 +360,20 @@ def test_the_recipes_that_come_along_are_valid(recipe: Path) -> None:
     assert training.do_train and training.do_eval
 
 
+@pytest.mark.parametrize(("metric", "greater"), [("accuracy", True), ("nll", False), ("eval_mean_ece", False)])
+def test_the_best_checkpoint_is_the_one_of_the_lowest_error(metric: str, greater: bool) -> None:
+    flags = ["--dataset_name", "x", "--use_cpu", "--load_best_model_at_end", "--metric_for_best_model", metric]
+    training = parse(*flags, "--eval_strategy", "epoch", "--save_strategy", "epoch")[-1]
+    assert training.greater_is_better is greater
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("learning_rat: 1", "unknown keys: learning_rat (close to learning_rat: learning_rate"),
-        ("num_train_epochs: many", "--num_train_epochs: invalid float value: 'many'"),
-        ("seed: 2.5", "--seed: invalid int value: '2.5'"),
+        ("num_train_epochs: many", "invalid float value: 'many'"),
+        ("seed: 2.5", "argument --seed: invalid int value: '2.5'"),
+        ("baseline: sgd", "baseline: sgd; choose from adamw"),
         ("[1, 2]", "must be a mapping"),
         ("a: b: c", "cannot be read"),
     ],

@@ -124,3 +124,21 @@ def test_a_regression_reports_the_error_of_the_averaged_prediction(tmp_path):
     expected = (x @ t.model.weight.detach() - x.sum(1)).square().mean().item()
     assert metrics["eval_mean_mse"] == pytest.approx(expected, rel=1e-5)
     assert metrics["eval_mse"] == pytest.approx(expected, rel=0.05)
+
+
+def test_several_labels_an_example_average_probabilities(tmp_path):
+    pixels = images(12).columns["pixel_values"]
+    data = Examples(
+        pixel_values=pixels, labels=(torch.rand(12, 3, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    )
+    model = tiny_vit(problem_type="multi_label_classification")
+    t = ScoreVITrainer(model, arguments(tmp_path, max_steps=2), train_dataset=data,
+                       posterior_config=PosteriorConfig(init_std=0.5))  # fmt: skip
+    t.train()
+    output = t.predict(Examples(pixel_values=pixels))
+    total = torch.zeros(12, 3)
+    with torch.no_grad():
+        for draw in range(4):
+            with t.posterior.sampled(draw_seed(t.args.seed, draw)):
+                total += model.eval()(pixels).logits.sigmoid()
+    assert np.allclose(torch.tensor(output.predictions).sigmoid(), total / 4, atol=1e-5)
