@@ -1,0 +1,127 @@
+"""The model to train or to evaluate, and its image processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    BaseImageProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ViTImageProcessorPil,
+)
+from transformers.utils import logging
+from transformers.utils.hub import has_file
+
+__all__ = ["ModelArguments", "add_lora", "class_names", "load_config", "load_model", "load_processor"]
+
+logger = logging.get_logger("transformers.image_classification")  # below transformers' own, for its handler
+
+
+@dataclass
+class ModelArguments:
+    """The model to start from."""
+
+    _argument_group_name: ClassVar[str] = "model"
+
+    model_name_or_path: str = field(
+        default="google/vit-base-patch16-224-in21k", metadata={"help": "Model on the Hub, or a folder."}
+    )
+    revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model on the Hub."})
+    token: str | None = field(
+        default=None, metadata={"help": "Token for private repositories; if not given, that of `hf auth login`."}
+    )
+    image_processor: str | None = field(
+        default=None, metadata={"help": "Image processor on the Hub, or its folder; if not given, the model's."}
+    )
+    ignore_mismatched_sizes: bool = field(
+        default=True, metadata={"help": "Replace a head that has another number of classes by a new one."}
+    )
+    lora_r: int | None = field(
+        default=None, metadata={"help": "Rank of a LoRA adapter; the model's own weights are then frozen."}
+    )
+    lora_alpha: int = field(default=16, metadata={"help": "Scale of the adapter, divided by its rank."})
+    lora_target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Modules that get an adapter; if not given, all linear layers."}
+    )
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules to train whole beside the adapter; if not given, the head."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.lora_r is None and (self.lora_target_modules or self.modules_to_save):
+            raise ValueError("lora_target_modules and modules_to_save belong to a LoRA adapter: give lora_r too")
+
+
+def load_config(args: ModelArguments, names: list[str] | None) -> PreTrainedConfig:
+    """The model's configuration, with `names` as its classes if given."""
+    config = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.revision, token=args.token)
+    if names is not None:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: i for i, name in enumerate(names)}
+    config.problem_type = "single_label_classification"  # not to be guessed from the labels: it decides the likelihood
+    return config
+
+
+def class_names(config: PreTrainedConfig) -> list[str]:
+    """The names of a classifier's classes, in the order of their numbers."""
+    id2label: dict[Any, str] = config.id2label or {}
+    return [id2label[i] for i in sorted(id2label)]
+
+
+def load_processor(args: ModelArguments, config: PreTrainedConfig) -> BaseImageProcessor:
+    """The model's image processor; a plain one of its image size if it has none."""
+    source = args.image_processor or args.model_name_or_path
+    try:
+        return AutoImageProcessor.from_pretrained(source, revision=args.revision, token=args.token)
+    except OSError:
+        files = ("preprocessor_config.json", "processor_config.json")
+        if args.image_processor or any(has_file(source, f, revision=args.revision, token=args.token) for f in files):
+            raise
+    size = getattr(config, "image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    channels = getattr(config, "num_channels", 3)
+    logger.warning(
+        f"{source} has no preprocessor_config.json: images are resized to {height}x{width} and scaled to [-1, 1]. "
+        "Name another processor with --image_processor."
+    )
+    half = [0.5] * channels
+    return ViTImageProcessorPil(size={"height": height, "width": width}, image_mean=half, image_std=half)
+
+
+def load_model(args: ModelArguments, config: PreTrainedConfig) -> nn.Module:
+    """The model with a head for the classes in `config`, in float32; in the folder of a LoRA run, with its adapter."""
+    name, revision = args.model_name_or_path, args.revision
+    adapter = PeftConfig.from_pretrained(name) if Path(name, "adapter_config.json").is_file() else None
+    if adapter is not None:
+        name, revision = str(adapter.base_model_name_or_path), adapter.revision or "main"
+    model = AutoModelForImageClassification.from_pretrained(
+        name,
+        config=config,
+        revision=revision,
+        token=args.token,
+        ignore_mismatched_sizes=args.ignore_mismatched_sizes,
+        dtype=torch.float32,
+    )
+    return model if adapter is None else PeftModel.from_pretrained(model, args.model_name_or_path, is_trainable=True)
+
+
+def add_lora(model: PreTrainedModel, args: ModelArguments) -> nn.Module:
+    """`model` frozen, with a trainable adapter, and its head to be trained whole."""
+    parts = {name: part for name, part in model.named_children() if any(True for _ in part.parameters())}
+    assert args.lora_r is not None
+    config = LoraConfig(
+        r=args.lora_r,
+        lora_alpha=args.lora_alpha,
+        target_modules=args.lora_target_modules or "all-linear",
+        modules_to_save=args.modules_to_save or [name for name in parts if name != model.base_model_prefix],
+    )
+    return get_peft_model(model, config, revision=args.revision)

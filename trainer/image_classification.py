@@ -1,0 +1,328 @@
+"""
+Bayesian fine-tuning of an image classifier, and ordinary fine-tuning (`--baseline adamw`) to compare it with.
+
+    python trainer/image_classification.py trainer/recipes/vit_b16.yaml --output_dir outputs/pets
+    python trainer/image_classification.py --help
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import BaseImageProcessor, EvalPrediction, PreTrainedConfig, PreTrainedModel, Trainer, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
+
+from hf_scorevi import PosteriorConfig, ScoreVITrainer, ScoreVITrainingArguments
+from hf_scorevi.hub import load_posterior
+from hf_scorevi.metrics import classification_metrics
+from hf_scorevi.training.checkpointing import load_posterior_into, load_weights
+
+if __package__:  # imported from the repository's root
+    from trainer import _cli, _data, _model
+else:  # run as a program: this file's folder is where Python looks
+    import _cli  # type: ignore[import-not-found, no-redef]
+    import _data  # type: ignore[import-not-found, no-redef]
+    import _model  # type: ignore[import-not-found, no-redef]
+
+DESCRIPTION = """\
+Fine-tune an image classifier of the Hub and learn a Gaussian posterior over its weights, by score-matching variational
+inference. Evaluation reports accuracy, NLL, ECE and Brier score of the posterior predictive and of the mean's weights,
+and draws reliability.png. The output folder holds the mean, which plain transformers loads, and the posterior.
+
+RECIPE.yaml (or .json) holds the same settings by name; flags override it. A switch that is on by default is turned off
+with --no_ before its name."""
+
+EXAMPLES = """\
+examples:
+  a recipe, one of its settings changed
+    %(prog)s trainer/recipes/vit_b16.yaml --learning_rate 1e-4
+  your own images, a subfolder a class; a tenth is held out if --validation_dir is not given
+    %(prog)s --model_name_or_path microsoft/resnet-50 --train_dir photos --output_dir outputs/photos
+  a posterior over a LoRA adapter and the new head only
+    %(prog)s --model_name_or_path google/vit-base-patch16-224-in21k --train_dir photos --lora_r 8
+  the same data and settings without a posterior
+    %(prog)s trainer/recipes/vit_b16.yaml --baseline adamw --output_dir outputs/adamw
+  continue after an interruption; evaluate what was saved
+    %(prog)s trainer/recipes/vit_b16.yaml --resume_from_checkpoint True
+    %(prog)s trainer/recipes/vit_b16.yaml --model_name_or_path outputs/pets_vit_b16 --do_eval
+  several processes: one per GPU, or on one CPU
+    accelerate launch trainer/image_classification.py trainer/recipes/vit_b16.yaml
+    torchrun --standalone --nproc_per_node 2 trainer/image_classification.py trainer/recipes/vit_b16.yaml --use_cpu
+"""
+
+METRICS = ("accuracy", "nll", "ece", "brier")
+
+
+@dataclass
+class PosteriorArguments(PosteriorConfig):
+    """`PosteriorConfig`, its fields of several types as the command line has them, and what to learn instead."""
+
+    _argument_group_name: ClassVar[str] = "posterior"
+
+    target: list[str] = field(
+        default_factory=lambda: ["trainable"],
+        metadata={"help": "Bayesian weights: trainable (all), or names and globs of modules and parameters."},
+    )
+    exclude: list[str] | None = field(default=None, metadata={"help": "Names and globs that stay deterministic."})
+    prior_std: str = field(default="auto", metadata={"help": "Standard deviation of the prior: a number, or auto."})
+    temperature: str = field(default="auto", metadata={"help": "Temperature of the likelihood: a number, or auto."})
+    baseline: Literal["adamw"] | None = field(
+        default=None, metadata={"help": "Learn no posterior: train with the stock Trainer on the same arguments."}
+    )
+
+    def config(self) -> PosteriorConfig:
+        """The `PosteriorConfig` that these describe."""
+        values = {spec.name: getattr(self, spec.name) for spec in fields(PosteriorConfig)}
+        if self.target == ["trainable"]:
+            values["target"] = "trainable"
+        return PosteriorConfig(**values)
+
+
+@dataclass
+class TrainingArguments(ScoreVITrainingArguments):
+    """`ScoreVITrainingArguments` with the defaults of this program."""
+
+    _argument_group_name: ClassVar[str] = "score-matching variational inference"
+
+    output_dir: str = field(
+        default="outputs/image_classification", metadata={"help": "Folder for checkpoints, results and the model."}
+    )
+    do_train: bool = field(default=False, metadata={"help": "Train. Without this and do_eval, both are done."})
+    do_eval: bool = field(default=False, metadata={"help": "Evaluate; alone, a model that a run has saved."})
+    resume_from_checkpoint: str | None = field(
+        default=None, metadata={"help": "True: continue from the last checkpoint in output_dir; or a checkpoint."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Always off here: images are read when they are asked for."}
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.do_train or self.do_eval):  # before an eval_strategy, which the base class reads as do_eval
+            self.do_train = self.do_eval = True
+        self.remove_unused_columns = False
+        self.label_names = ["labels"]  # the Trainer would have to guess them behind an adapter
+        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(METRICS[1:]):
+            self.greater_is_better = False  # the base class knows it of losses only, and would keep the worst
+        super().__post_init__()
+
+
+class PointTrainer(Trainer):
+    """The stock Trainer, reading checkpoints as `ScoreVITrainer` does, and scaling the loss alike."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Else heads that ignore num_items_in_batch get gradient_accumulation_steps times the gradient.
+        self.model_accepts_loss_kwargs = False
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        # The stock method matches none of a ViT's weights, which transformers renames on saving, and only warns.
+        target: Any = self.model if model is None else model
+        if not load_weights(target, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        model: Any = self.model
+        if not load_weights(model, str(self.state.best_model_checkpoint)):
+            super()._load_best_model()
+
+
+class Evaluated:
+    """The trainer's `compute_metrics`, which also keeps the probabilities that it last saw, for the diagram."""
+
+    def __init__(self, compute_metrics: Callable[[EvalPrediction], dict[str, Any]], names: Sequence[str]) -> None:
+        self.compute_metrics = compute_metrics
+        self.names = names
+        self.curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __call__(self, evaluation: EvalPrediction) -> dict[str, Any]:
+        outputs: Any = evaluation.predictions
+        labels: Any = evaluation.label_ids
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        self.curves = {name: (probabilities(output), labels) for name, output in zip(self.names, outputs, strict=True)}
+        return self.compute_metrics(evaluation)
+
+
+def probabilities(logits: Any) -> np.ndarray:
+    return torch.from_numpy(logits).double().softmax(-1).numpy()
+
+
+def point_metrics(evaluation: EvalPrediction) -> dict[str, Any]:
+    return classification_metrics(probabilities(evaluation.predictions), evaluation.label_ids)
+
+
+def make_trainer(
+    model_args: _model.ModelArguments,
+    posterior_args: PosteriorArguments,
+    args: TrainingArguments,
+    config: PreTrainedConfig,
+    **kwargs: Any,
+) -> Trainer:
+    """The trainer over a model that is to be trained, or over a saved one that is only to be evaluated."""
+    model = _model.load_model(model_args, config)
+    if model_args.lora_r is not None and args.do_train and isinstance(model, PreTrainedModel):
+        model = _model.add_lora(model, model_args)
+    if posterior_args.baseline is not None:
+        kwargs |= {"compute_metrics": point_metrics, "preprocess_logits_for_metrics": first_output}
+        trainer: Trainer = PointTrainer(model, args, **kwargs)
+    else:
+        saved = None if args.do_train else model_args.model_name_or_path
+        posterior_config = posterior_args.config() if saved is None else load_posterior(saved, model)[1].config
+        trainer = ScoreVITrainer(model, args, posterior_config=posterior_config, **kwargs)
+        if saved is not None:
+            load_posterior_into(trainer.posterior, saved, model)
+    assert trainer.compute_metrics is not None
+    trainer.compute_metrics = Evaluated(trainer.compute_metrics, list(rows(posterior_args)))
+    return trainer
+
+
+def first_output(outputs: Any, labels: Any) -> Any:
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def rows(args: PosteriorArguments) -> dict[str, str]:
+    """What is evaluated, in the order in which the trainer gathers it, and how its metrics' names begin."""
+    return {args.baseline: "eval_"} if args.baseline else {"predictive": "eval_", "mean": "eval_mean_"}
+
+
+def train(trainer: Trainer, args: TrainingArguments, config: PreTrainedConfig) -> None:
+    result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
+    trainer.save_model()
+    if trainer.is_world_process_zero() and not Path(args.output_dir, "config.json").is_file():
+        config.save_pretrained(args.output_dir)  # an adapter alone does not know its classes
+    metrics = {**result.metrics, "train_samples": len(trainer.train_dataset)}  # type: ignore[arg-type]
+    trainer.log_metrics("train", metrics)
+    trainer.save_metrics("train", metrics)
+    trainer.save_state()
+
+
+def checkpoint_to_resume(args: TrainingArguments) -> str | None:
+    value = args.resume_from_checkpoint
+    if value is None or value.lower() == "false":
+        return None
+    if value.lower() != "true":
+        if not Path(value).is_dir():
+            raise _data.InputError(f"There is no checkpoint {value!r} to resume from.")
+        return value
+    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    if last is None:
+        raise _data.InputError(
+            f"{args.output_dir!r} holds no checkpoint to resume from. Give the --output_dir of the interrupted run, "
+            "or leave --resume_from_checkpoint out."
+        )
+    return last
+
+
+def evaluate(trainer: Trainer, args: TrainingArguments, posterior_args: PosteriorArguments) -> dict[str, float]:
+    metrics = trainer.evaluate()
+    metrics["eval_samples"] = len(trainer.eval_dataset)  # type: ignore[arg-type]
+    trainer.log_metrics("eval", metrics)
+    trainer.save_metrics("eval", metrics)
+    if trainer.is_world_process_zero():
+        print(table(metrics, posterior_args))
+        evaluated = trainer.compute_metrics
+        if find_spec("matplotlib") is not None and isinstance(evaluated, Evaluated):
+            from hf_scorevi.plots import reliability_diagram
+
+            reliability_diagram(evaluated.curves).savefig(Path(args.output_dir, "reliability.png"))
+    return metrics
+
+
+def table(metrics: dict[str, float], args: PosteriorArguments) -> str:
+    lines = [" " * 12 + "".join(f"{name:>10}" for name in METRICS)]
+    for row, prefix in rows(args).items():
+        lines.append(f"{row:<12}" + "".join(f"{metrics[prefix + name]:>10.4f}" for name in METRICS))
+    return "\n".join(lines)
+
+
+def run(
+    model_args: _model.ModelArguments,
+    data_args: _data.DataArguments,
+    posterior_args: PosteriorArguments,
+    args: TrainingArguments,
+) -> dict[str, float]:
+    """Train and evaluate as asked; the evaluation's metrics."""
+    if not args.do_train and posterior_args.baseline is None:
+        check_saved(model_args.model_name_or_path)
+    set_seed(args.seed)  # before a new head is initialised
+    with args.main_process_first(desc="reading the data"):
+        train_data, eval_data, names = _data.load_data(data_args, model_args.token, args.seed, args.do_train)
+    if args.do_eval and eval_data is None:
+        raise _data.InputError(
+            "There are no data to evaluate on: give --validation_dir or --validation_file, a --train_val_split above "
+            "0, or --do_train alone."
+        )
+    config = _model.load_config(model_args, names)
+    processor = _model.load_processor(model_args, config)
+    train_data = model_inputs(train_data, data_args, processor, config, train=True) if args.do_train else None
+    eval_data = model_inputs(eval_data, data_args, processor, config, train=False)
+    if args.should_log:
+        sizes = [0 if data is None else len(data) for data in (train_data, eval_data)]
+        print(f"{config.num_labels} classes; {sizes[0]} images to train on, {sizes[1]} to evaluate on")
+
+    datasets = {"train_dataset": train_data, "eval_dataset": eval_data}
+    trainer = make_trainer(model_args, posterior_args, args, config, processing_class=processor, **datasets)
+    if args.do_train:
+        train(trainer, args, config)
+    metrics = evaluate(trainer, args, posterior_args) if args.do_eval else {}
+    if args.push_to_hub:
+        trainer.push_to_hub(**card(model_args, data_args))
+    trainer.accelerator.end_training()
+    return metrics
+
+
+def check_saved(folder: str) -> None:
+    """There must be a posterior to evaluate."""
+    if not Path(folder, "posterior_config.json").is_file():
+        raise _data.InputError(
+            f"{folder} is no folder with a posterior, so there is nothing to evaluate without training: give "
+            "--model_name_or_path the output folder of a run, or --do_train, or --baseline adamw."
+        )
+
+
+def model_inputs(
+    data: Dataset | None,
+    args: _data.DataArguments,
+    processor: BaseImageProcessor,
+    config: PreTrainedConfig,
+    train: bool,
+) -> Dataset | None:
+    """`data` as the model takes them."""
+    if data is None:
+        return None
+    channels = getattr(config, "num_channels", 3)
+    return _data.with_model_inputs(data, args, processor, _model.class_names(config), channels, train)
+
+
+def card(model_args: _model.ModelArguments, data_args: _data.DataArguments) -> dict[str, Any]:
+    """What the model card says about this run's origin."""
+    values: dict[str, Any] = {"tasks": "image-classification", "tags": ["image-classification", "vision"]}
+    if not Path(model_args.model_name_or_path).is_dir():
+        values["finetuned_from"] = model_args.model_name_or_path
+    if data_args.dataset_name and not Path(data_args.dataset_name).exists():
+        values |= {"dataset": data_args.dataset_name, "dataset_tags": data_args.dataset_name}
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """The program; `argv` defaults to the command line. Returns the evaluation's metrics."""
+    dataclasses = (_model.ModelArguments, _data.DataArguments, PosteriorArguments, TrainingArguments)
+    arguments = _cli.parse(dataclasses, sys.argv[1:] if argv is None else argv, DESCRIPTION, EXAMPLES)
+    logging.set_verbosity(arguments[-1].get_process_log_level())
+    try:
+        return run(*arguments)
+    except _data.InputError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
