@@ -92,6 +92,8 @@ class BayesianModel:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the mean as its library does, and the posterior beside it."""
         self.model.save_pretrained(folder)  # type: ignore[operator]
+        if hasattr(self.model, "peft_config"):
+            self.config.save_pretrained(folder)
         save_posterior(folder, self.model, self.posterior, self._stored)
 
     @property
@@ -186,14 +188,17 @@ def _load_adapter(
 ) -> nn.Module:
     from peft import PeftConfig, PeftModel
 
-    config = PeftConfig.from_pretrained(str(folder))
+    adapter = PeftConfig.from_pretrained(str(folder))
     if base_model is None:
-        name = (config.auto_mapping or {}).get("base_model_class", "")
-        base_class = getattr(transformers, name, None)
-        if base_class is None or not config.base_model_name_or_path:
+        # config.json beside the adapter says which class, and knows the classes of a new head.
+        known = (Path(folder) / "config.json").is_file()
+        if not (known and adapter.base_model_name_or_path):
             raise PosteriorCheckpointError(
                 f"{folder} does not say which model its adapter belongs to; give "
                 "BayesianModel.from_pretrained(..., base_model=model)."
             )
-        base_model = base_class.from_pretrained(config.base_model_name_or_path, **model_kwargs)
+        config = AutoConfig.from_pretrained(folder)
+        base_model = _model_class(config).from_pretrained(
+            adapter.base_model_name_or_path, config=config, ignore_mismatched_sizes=True, **model_kwargs
+        )
     return PeftModel.from_pretrained(base_model, str(folder))

@@ -113,8 +113,10 @@ def test_an_unknown_architecture_is_not_executed(folder, tmp_path):
 
 
 def test_an_adapter_s_weights_alone_are_bayesian(tmp_path):
-    tiny_vit().save_pretrained(tmp_path / "base")
-    base = AutoModelForImageClassification.from_pretrained(tmp_path / "base")
+    """And its checkpoint knows the classes of a head that the base model on disk does not have."""
+    tiny_vit(num_labels=2).save_pretrained(tmp_path / "base")
+    new_head = {"num_labels": 3, "ignore_mismatched_sizes": True}
+    base = AutoModelForImageClassification.from_pretrained(tmp_path / "base", **new_head)
     lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
     trainer = ScoreVITrainer(get_peft_model(base, lora), arguments(tmp_path), train_dataset=images())
     trainer.train()
@@ -127,8 +129,26 @@ def test_an_adapter_s_weights_alone_are_bayesian(tmp_path):
     out = model.predict(pixel_values=PIXELS, num_samples=4, seed=trainer.args.seed)
     assert torch.allclose(out.probs, torch.tensor(metrics.predictions).exp(), atol=1e-6)
     plain = PeftModel.from_pretrained(
-        AutoModelForImageClassification.from_pretrained(tmp_path / "base"), str(tmp_path / "adapter")
+        AutoModelForImageClassification.from_pretrained(tmp_path / "base", **new_head), str(tmp_path / "adapter")
     )
     with torch.no_grad():
         mean = plain(pixel_values=PIXELS).logits.softmax(-1)
     assert torch.allclose(model.predict(pixel_values=PIXELS, use_mean=True).probs, mean, atol=1e-6)
+    model.save_pretrained(tmp_path / "again")
+    again = BayesianModel.from_pretrained(tmp_path / "again")
+    assert torch.equal(again.predict(pixel_values=PIXELS, num_samples=4, seed=trainer.args.seed).probs, out.probs)
+
+
+def test_an_adapter_that_names_no_base_says_what_to_do(tmp_path):
+    base = tiny_vit()
+    trainer = ScoreVITrainer(
+        get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])),
+        arguments(tmp_path, max_steps=1),
+        train_dataset=images(),
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "adapter"))
+    with pytest.raises(PosteriorCheckpointError, match="does not say which model its adapter belongs to"):
+        BayesianModel.from_pretrained(tmp_path / "adapter")
+    given = BayesianModel.from_pretrained(tmp_path / "adapter", base_model=tiny_vit())
+    assert given.predict(pixel_values=PIXELS, num_samples=1, seed=0).probs.shape == (9, 3)

@@ -23,9 +23,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from hf_scorevi import PosteriorConfig, ScoreVITrainer, ScoreVITrainingArguments
-from hf_scorevi.hub import load_posterior
 from hf_scorevi.metrics import classification_metrics
-from hf_scorevi.training.checkpointing import load_posterior_into, load_weights
+from hf_scorevi.training.checkpointing import load_weights
 
 if __package__:  # imported from the repository's root
     from trainer import _cli, _data, _model
@@ -111,8 +110,6 @@ class TrainingArguments(ScoreVITrainingArguments):
             self.do_train = self.do_eval = True
         self.remove_unused_columns = False
         self.label_names = ["labels"]  # the Trainer would have to guess them behind an adapter
-        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(METRICS[1:]):
-            self.greater_is_better = False  # the base class knows it of losses only, and would keep the worst
         super().__post_init__()
 
 
@@ -176,10 +173,10 @@ def make_trainer(
         trainer: Trainer = PointTrainer(model, args, **kwargs)
     else:
         saved = None if args.do_train else model_args.model_name_or_path
-        posterior_config = posterior_args.config() if saved is None else load_posterior(saved, model)[1].config
+        posterior_config = posterior_args.config() if saved is None else None
         trainer = ScoreVITrainer(model, args, posterior_config=posterior_config, **kwargs)
         if saved is not None:
-            load_posterior_into(trainer.posterior, saved, model)
+            trainer.load_model(saved)
     assert trainer.compute_metrics is not None
     trainer.compute_metrics = Evaluated(trainer.compute_metrics, list(rows(posterior_args)))
     return trainer
@@ -198,7 +195,7 @@ def train(trainer: Trainer, args: TrainingArguments, config: PreTrainedConfig) -
     result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
     trainer.save_model()
     if trainer.is_world_process_zero() and not Path(args.output_dir, "config.json").is_file():
-        config.save_pretrained(args.output_dir)  # an adapter alone does not know its classes
+        config.save_pretrained(args.output_dir)  # the baseline's adapter alone does not know its classes
     metrics = {**result.metrics, "train_samples": len(trainer.train_dataset)}  # type: ignore[arg-type]
     trainer.log_metrics("train", metrics)
     trainer.save_metrics("train", metrics)

@@ -66,6 +66,8 @@ class PosteriorConfig:
             raise ValueError(f"Unknown posterior family {self.family!r}; choose one of {', '.join(sorted(FAMILIES))}.")
         if self.prior_mean not in ("initial", "zero"):
             raise ValueError(f"prior_mean must be 'initial' or 'zero', not {self.prior_mean!r}.")
+        if isinstance(self.exclude, str):
+            self.exclude = [self.exclude]
         for name in ("prior_std", "temperature"):
             value = getattr(self, name)
             if value != "auto":

@@ -10,6 +10,7 @@ __all__ = ["ScoreVITrainingArguments"]
 
 _OBJECTIVES = ("score",)
 _UPDATES = ("closed_form",)
+_LESS_IS_BETTER = ("nll", "ece", "brier", "mse")
 
 
 @dataclass
@@ -52,6 +53,9 @@ class ScoreVITrainingArguments(TrainingArguments):
     eval_num_samples: int = field(default=16, metadata={"help": "Posterior draws that evaluation averages over."})
 
     def __post_init__(self) -> None:
+        # The base class knows of losses only that less is better, and would keep the worst model.
+        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(_LESS_IS_BETTER):
+            self.greater_is_better = False
         super().__post_init__()
         for name, known in (("objective", _OBJECTIVES), ("update", _UPDATES)):
             if getattr(self, name) not in known:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
+from torch import Tensor, nn
 
 from ..posterior import GaussianPrior, Posterior, PosteriorConfig, weight_scales
 
 __all__ = ["initial_prior"]
 
 
-def initial_prior(posterior: Posterior, config: PosteriorConfig) -> GaussianPrior:
+def initial_prior(model: nn.Module, posterior: Posterior, config: PosteriorConfig) -> GaussianPrior:
     """
     Centred as `config.prior_mean` says, with the fixed `prior_std` or, for `"auto"`, starting at the scale of
     each tensor's weights, or of all weights where that is larger.
 
-    transformers marks the weights that it read from a checkpoint. Where some are marked, a matrix that is not (a new
-    head) was just initialised at random: it is centred at zero.
+    A new head, whose matrices `from_pretrained` had to initialise at random, is centred at zero.
     """
-    loaded = [getattr(p, "_is_hf_initialized", False) for p in posterior.params]
-    means = []
-    for p, from_checkpoint in zip(posterior.params, loaded, strict=True):
-        new_head = any(loaded) and not from_checkpoint and p.dim() > 1
-        if config.prior_mean == "zero" or new_head:
-            means.append(torch.zeros((), device=p.device))
-        else:
-            means.append(p.detach().clone())
+    new = _new_matrices(model)
+    zero = [config.prior_mean == "zero" or name in new for name in posterior.names]
+    means = [
+        torch.zeros((), device=p.device) if at_zero else p.detach().clone()
+        for p, at_zero in zip(posterior.params, zero, strict=True)
+    ]
     learn = config.prior_std == "auto"
     if learn:
         scales = weight_scales(posterior.params)
@@ -35,3 +35,26 @@ def initial_prior(posterior: Posterior, config: PosteriorConfig) -> GaussianPrio
     else:
         std = [float(config.prior_std)] * len(means)
     return GaussianPrior(means, std, learn_std=learn)
+
+
+def _new_matrices(model: nn.Module) -> set[str]:
+    """
+    Names of the matrices that belong to the model but were not in the checkpoint it was loaded from.
+
+    transformers marks the weights that it has read; a model with none of them was not loaded at all. PEFT trains a
+    copy of a new head, whose original still says where it came from; an adapter's own weights are no part of the model.
+    """
+    params: dict[str, Tensor] = dict(model.named_parameters())
+    if not any(_was_read(p) for p in params.values()):
+        return set()
+    new = set()
+    for name, p in params.items():
+        original = params.get(re.sub(r"\.modules_to_save\.[^.]+\.", ".original_module.", name), p)
+        own = original is not p or not hasattr(model, "peft_config")
+        if own and not _was_read(original) and p.dim() > 1:
+            new.add(name)
+    return new
+
+
+def _was_read(parameter: Tensor) -> bool:
+    return getattr(parameter, "_is_hf_initialized", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from ..errors import NonFiniteLossError
-from ..hub import StoredPosterior, save_posterior
+from ..hub import StoredPosterior, load_posterior, save_posterior
 from ..inference import ClosedFormUpdate, PairStatistic, ProximalSchedule
 from ..posterior import GaussianPrior, Posterior, PosteriorConfig, draw_seed, select_parameters
 from ..predictive import OutputAverage, PredictiveAverage
@@ -99,7 +100,7 @@ class ScoreVITrainer(Trainer):
         upcast(self.model, params)
         self._posterior_model = self.model
         self.posterior = Posterior.initialise(params, self.posterior_config)
-        self.prior: GaussianPrior = initial_prior(self.posterior, self.posterior_config)
+        self.prior: GaussianPrior = initial_prior(self.model, self.posterior, self.posterior_config)
         self.likelihood: Likelihood | None = None
         self.update: ClosedFormUpdate | None = None
         self._window: Window | None = None
@@ -293,7 +294,22 @@ class ScoreVITrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            if hasattr(model, "peft_config"):  # an adapter alone does not know its head's classes
+                model.config.save_pretrained(output_dir)
             save_posterior(output_dir, model, self.posterior, self._stored_posterior())
+
+    def load_model(self, folder: str | os.PathLike[str]) -> None:
+        """
+        Mean and posterior as `save_model` wrote them, for instance to evaluate a finished run.
+
+        Raises:
+            PosteriorCheckpointError: no posterior there, a damaged one, or one of another mean.
+        """
+        self._load_from_checkpoint(str(folder))
+        self.posterior, stored = load_posterior(folder, self.model)
+        self.posterior_config = stored.config
+        self.prior = initial_prior(self.model, self.posterior, self.posterior_config)
+        self.likelihood = self.update = None
 
     def _stored_posterior(self) -> StoredPosterior:
         if self.likelihood is None:

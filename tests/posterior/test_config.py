@@ -31,6 +31,10 @@ def test_survives_json():
     assert again.target == ["a", "b.*"]
 
 
+def test_a_single_exclusion_may_be_a_string():
+    assert PosteriorConfig(exclude="classifier").to_dict()["exclude"] == ["classifier"]
+
+
 def test_a_callable_target_is_recorded_as_custom():
     assert PosteriorConfig(target=lambda name, p: True).to_dict()["target"] == "custom"
 

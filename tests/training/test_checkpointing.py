@@ -77,6 +77,17 @@ def test_save_model_writes_what_predicts_the_same(tmp_path):
     assert torch.allclose(torch.tensor(metrics.predictions).exp(), out.probs, atol=1e-6)
 
 
+def test_a_saved_run_can_be_evaluated_by_a_new_trainer(tmp_path):
+    t = trainer(tmp_path, config=PosteriorConfig(target=["classifier"], init_std=0.5))
+    t.train()
+    t.save_model(str(tmp_path / "final"))
+    other = trainer(tmp_path / "other", tiny_vit(seed=5))
+    other.load_model(tmp_path / "final")
+    assert other.posterior_config.target == ["classifier"]
+    figures = [x.evaluate() for x in (t, other)]
+    assert figures[0]["eval_nll"] == figures[1]["eval_nll"]
+
+
 def test_a_damaged_state_stops_resuming_with_a_way_out(tmp_path):
     t = trainer(tmp_path)
     t.train()

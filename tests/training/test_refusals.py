@@ -58,6 +58,13 @@ def _then_set(attribute):
     return wrapped
 
 
+@pytest.mark.parametrize(("metric", "greater"), [("nll", False), ("eval_ece", False), ("accuracy", True)])
+def test_the_best_model_has_the_least_error(tmp_path, metric, greater):
+    args = arguments(tmp_path, metric_for_best_model=metric, load_best_model_at_end=True, save_strategy="epoch",
+                     eval_strategy="epoch")  # fmt: skip
+    assert args.greater_is_better is greater
+
+
 def test_data_parallel_is_refused(tmp_path):
     args = arguments(tmp_path)
     args._n_gpu = 2

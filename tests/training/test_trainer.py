@@ -3,6 +3,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
@@ -251,6 +252,19 @@ def test_a_new_head_is_centred_at_zero_and_loaded_weights_at_themselves(tmp_path
     assert centre["classifier.weight"].shape == ()
     assert centre["classifier.weight"].item() == 0
     assert torch.equal(centre["vit.layers.0.mlp.fc1.weight"], model.vit.layers[0].mlp.fc1.weight)
+
+
+def test_a_new_head_under_an_adapter_is_centred_at_zero_and_the_adapter_at_its_start(tmp_path):
+    tiny_vit().base_model.save_pretrained(tmp_path / "body")
+    model = type(tiny_vit()).from_pretrained(tmp_path / "body", num_labels=3)
+    lora = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"])
+    trainer = ScoreVITrainer(get_peft_model(model, lora), arguments(tmp_path), train_dataset=images())
+    centre = dict(zip(trainer.posterior.names, trainer.prior.mean, strict=True))
+    assert centre["base_model.model.classifier.modules_to_save.default.weight"].shape == ()
+    adapter = {name: mean for name, mean in centre.items() if "lora_" in name}
+    params = dict(zip(trainer.posterior.names, trainer.posterior.params, strict=True))
+    assert len(adapter) == 4
+    assert all(torch.equal(mean, params[name]) for name, mean in adapter.items())
 
 
 def test_a_model_from_scratch_is_centred_at_its_initial_weights(tmp_path):
