@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from .errors import PosteriorCheckpointError
-from .hub import StoredPosterior, load_posterior, save_posterior
+from .hub import StoredPosterior, load_posterior, read_base_config, save_posterior
 from .posterior import Posterior, PosteriorConfig, draw_seed
 from .predictive import PredictiveAverage
 
@@ -92,8 +92,6 @@ class BayesianModel:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the mean as its library does, and the posterior beside it."""
         self.model.save_pretrained(folder)  # type: ignore[operator]
-        if hasattr(self.model, "peft_config"):
-            self.config.save_pretrained(folder)
         save_posterior(folder, self.model, self.posterior, self._stored)
 
     @property
@@ -177,7 +175,7 @@ def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     found = getattr(transformers, names[0], None) if names else None
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise PosteriorCheckpointError(
-            f"config.json names the architecture {names[0] if names else None!r}, which transformers "
+            f"The configuration names the architecture {names[0] if names else None!r}, which transformers "
             f"{transformers.__version__} does not have. Code from a checkpoint is never executed."
         )
     return found
@@ -190,14 +188,12 @@ def _load_adapter(
 
     adapter = PeftConfig.from_pretrained(str(folder))
     if base_model is None:
-        # config.json beside the adapter says which class, and knows the classes of a new head.
-        known = (Path(folder) / "config.json").is_file()
-        if not (known and adapter.base_model_name_or_path):
+        config = read_base_config(folder)
+        if config is None or not adapter.base_model_name_or_path:
             raise PosteriorCheckpointError(
                 f"{folder} does not say which model its adapter belongs to; give "
                 "BayesianModel.from_pretrained(..., base_model=model)."
             )
-        config = AutoConfig.from_pretrained(folder)
         base_model = _model_class(config).from_pretrained(
             adapter.base_model_name_or_path, config=config, ignore_mismatched_sizes=True, **model_kwargs
         )

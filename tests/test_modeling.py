@@ -114,7 +114,7 @@ def test_an_unknown_architecture_is_not_executed(folder, tmp_path):
 
 def test_an_adapter_s_weights_alone_are_bayesian(tmp_path):
     """And its checkpoint knows the classes of a head that the base model on disk does not have."""
-    tiny_vit(num_labels=2).save_pretrained(tmp_path / "base")
+    tiny_vit().base_model.save_pretrained(tmp_path / "base")
     new_head = {"num_labels": 3, "ignore_mismatched_sizes": True}
     base = AutoModelForImageClassification.from_pretrained(tmp_path / "base", **new_head)
     lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
@@ -134,6 +134,10 @@ def test_an_adapter_s_weights_alone_are_bayesian(tmp_path):
     with torch.no_grad():
         mean = plain(pixel_values=PIXELS).logits.softmax(-1)
     assert torch.allclose(model.predict(pixel_values=PIXELS, use_mean=True).probs, mean, atol=1e-6)
+    # plain transformers accepts the adapter's folder as it does any other
+    auto = AutoModelForImageClassification.from_pretrained(tmp_path / "adapter", **new_head)
+    with torch.no_grad():
+        assert torch.allclose(auto(pixel_values=PIXELS).logits.softmax(-1), mean, atol=1e-6)
     model.save_pretrained(tmp_path / "again")
     again = BayesianModel.from_pretrained(tmp_path / "again")
     assert torch.equal(again.predict(pixel_values=PIXELS, num_samples=4, seed=trainer.args.seed).probs, out.probs)

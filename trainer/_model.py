@@ -21,6 +21,8 @@ from transformers import (
 from transformers.utils import logging
 from transformers.utils.hub import has_file
 
+from hf_scorevi.hub import read_base_config
+
 __all__ = ["ModelArguments", "add_lora", "class_names", "load_config", "load_model", "load_processor"]
 
 logger = logging.get_logger("transformers.image_classification")  # below transformers' own, for its handler
@@ -63,7 +65,11 @@ class ModelArguments:
 
 def load_config(args: ModelArguments, names: list[str] | None) -> PreTrainedConfig:
     """The model's configuration, with `names` as its classes if given."""
-    config = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.revision, token=args.token)
+    name = args.model_name_or_path
+    saved = all(Path(name, file).is_file() for file in ("adapter_config.json", "posterior_config.json"))
+    config = read_base_config(name) if saved else None
+    if config is None:
+        config = AutoConfig.from_pretrained(name, revision=args.revision, token=args.token)
     if names is not None:
         config.id2label = dict(enumerate(names))
         config.label2id = {name: i for i, name in enumerate(names)}

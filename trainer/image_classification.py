@@ -194,7 +194,8 @@ def rows(args: PosteriorArguments) -> dict[str, str]:
 def train(trainer: Trainer, args: TrainingArguments, config: PreTrainedConfig) -> None:
     result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
     trainer.save_model()
-    if trainer.is_world_process_zero() and not Path(args.output_dir, "config.json").is_file():
+    unknown = not (isinstance(trainer, ScoreVITrainer) or Path(args.output_dir, "config.json").is_file())
+    if unknown and trainer.is_world_process_zero():
         config.save_pretrained(args.output_dir)  # the baseline's adapter alone does not know its classes
     metrics = {**result.metrics, "train_samples": len(trainer.train_dataset)}  # type: ignore[arg-type]
     trainer.log_metrics("train", metrics)

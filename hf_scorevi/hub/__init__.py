@@ -6,6 +6,7 @@ from .checkpoint import (
     POSTERIOR_NAME,
     StoredPosterior,
     load_posterior,
+    read_base_config,
     save_posterior,
     write_aside,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "StoredPosterior",
     "file_keys",
     "load_posterior",
+    "read_base_config",
     "save_posterior",
     "write_aside",
 ]

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedConfig
 
 from ..errors import PosteriorCheckpointError
 from ..posterior import FAMILIES, Posterior, PosteriorConfig
@@ -31,6 +32,7 @@ __all__ = [
     "POSTERIOR_NAME",
     "StoredPosterior",
     "load_posterior",
+    "read_base_config",
     "save_posterior",
     "write_aside",
 ]
@@ -86,6 +88,8 @@ def save_posterior(
         "mean_sha256": hashes,
         "library_versions": _library_versions(),
     }
+    if hasattr(model, "peft_config"):
+        contents["base_config"] = _base_config(model)
     write_aside(folder / POSTERIOR_NAME, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     text = json.dumps(contents, indent=2) + "\n"
     write_aside(folder / POSTERIOR_CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
@@ -135,6 +139,15 @@ def load_posterior(folder: str | os.PathLike[str], model: nn.Module) -> tuple[Po
     return Posterior(chosen, family), stored
 
 
+def read_base_config(folder: str | os.PathLike[str]) -> PreTrainedConfig | None:
+    """The configuration of the model that the adapter in `folder` belongs to, or `None` if it is not recorded."""
+    values = dict(_read_config(Path(folder)).get("base_config") or {})
+    try:
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    except (KeyError, ValueError):
+        return None
+
+
 def write_aside(path: Path, write: Any) -> None:
     """Let `write` make the file under a temporary name, then rename it: `path` is whole or untouched."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -143,6 +156,12 @@ def write_aside(path: Path, write: Any) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _base_config(model: nn.Module) -> dict[str, Any]:
+    """An adapter's own files do not say which class it belongs to, nor the classes of a new head."""
+    base = model.get_base_model()  # type: ignore[operator]
+    return json.loads(base.config.to_json_string(use_diff=False)) | {"architectures": [type(base).__name__]}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _new_matrices(model: nn.Module) -> set[str]:
     Names of the matrices that belong to the model but were not in the checkpoint it was loaded from.
 
     transformers marks the weights that it has read; a model with none of them was not loaded at all. PEFT trains a
-    copy of a new head, whose original still says where it came from; an adapter's own weights are no part of the model.
+    copy of a new head, whose original still says where it came from; an adapter's own weights are not the model's.
     """
     params: dict[str, Tensor] = dict(model.named_parameters())
     if not any(_was_read(p) for p in params.values()):

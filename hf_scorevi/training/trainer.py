@@ -294,8 +294,6 @@ class ScoreVITrainer(Trainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            if hasattr(model, "peft_config"):  # an adapter alone does not know its head's classes
-                model.config.save_pretrained(output_dir)
             save_posterior(output_dir, model, self.posterior, self._stored_posterior())
 
     def load_model(self, folder: str | os.PathLike[str]) -> None:
