@@ -101,7 +101,7 @@ def weight_scales(params: Sequence[Tensor]) -> list[float]:
     all weights together, and 0.02, the usual initialisation, if those are zero too.
     """
     with torch.no_grad():
-        squares = torch.stack([p.double().square().sum().cpu() for p in params])
+        squares = torch.stack([norm.double().cpu() for norm in torch._foreach_norm(list(params))]).square()
     sizes = torch.tensor([p.numel() for p in params], dtype=torch.float64)
     overall = (squares.sum() / sizes.sum()).sqrt().item() or 0.02
     return [scale or overall for scale in (squares / sizes).sqrt().tolist()]

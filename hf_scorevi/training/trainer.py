@@ -146,16 +146,15 @@ class ScoreVITrainer(Trainer):
             window = self._begin_window()
         random_state = RandomState(self.args.device)
         losses: list[Tensor] = []
+
+        def run(sync: bool) -> None:
+            losses.append(self._pass(model, inputs, num_items_in_batch, sync, random_state, repeat=bool(losses)))
+
         for sample in range(self.args.mc_samples):
             seed = window.noise_seed(sample)
-            last = sample == self.args.mc_samples - 1
-
-            def run(sync: bool) -> None:
-                losses.append(self._pass(model, inputs, num_items_in_batch, sync, random_state, repeat=bool(losses)))
-
             if window.statistic is None:
                 with self.posterior.sampled(seed):
-                    run(sync=last)
+                    run(sync=sample == self.args.mc_samples - 1)
                 continue
             window.statistic.before(seed)
             with self.posterior.sampled(seed) as draw:
