@@ -1,17 +1,21 @@
 """How q moves: score statistics, averaged curvature, the closed-form proximal step."""
 
+from .closed_form import ClosedFormUpdate
 from .curvature import CurvatureAverage, positive_mean
+from .elbo import ElboUpdate
 from .objective import gaussian_kl, gradient_update, proximal_objective, score_matching_loss
 from .proximal import mean_step, objective, precision_ratio, precision_ratio_with_shift
 from .schedule import ProximalSchedule
-from .statistics import PairStatistic
-from .update import ClosedFormUpdate
+from .statistics import ScoreStatistic
+from .update import PosteriorUpdate
 
 __all__ = [
     "ClosedFormUpdate",
     "CurvatureAverage",
-    "PairStatistic",
+    "ElboUpdate",
+    "PosteriorUpdate",
     "ProximalSchedule",
+    "ScoreStatistic",
     "gaussian_kl",
     "gradient_update",
     "mean_step",

@@ -1,5 +1,5 @@
 """
-The score statistic of an antithetic pair on one mini-batch.
+The score statistic: gradient times noise, from which curvature follows.
 
 From single samples, −E[ŝ ε] drowns in mini-batch noise. A pair ±ε on the *same* mini-batch cancels it: ½(g₊ − g₋)ε
 depends on the batch only through its curvature, and ½(g₊ + g₋) is the mean gradient.
@@ -14,46 +14,64 @@ from torch import Tensor
 
 from ..posterior import Posterior
 
-__all__ = ["PairStatistic"]
+__all__ = ["ScoreStatistic"]
 
 
-class PairStatistic:
+class ScoreStatistic:
     """
-    ½(g₊ − g₋)ε, summed over passes, from the gradients that accumulate in `.grad`, with no copy of them.
+    ½(g₊ − g₋)ε of pairs, or gε of single samples, summed over passes, from the gradients that accumulate in `.grad`,
+    with no copy of them.
 
-    With G₀, G₁, G₂ the accumulated gradient before the pair, between its passes, and after it, the statistic is linear
+    With G₀, G₁, G₂ the accumulated gradient before a pair, between its passes, and after it, the statistic is linear
     in each: ½[(G₁ − G₀) − (G₂ − G₁)]ε = (−½G₀ + G₁ − ½G₂)ε. So `before`, `between` and `after` only correlate what
-    stands in `.grad` with the pair's noise.
+    stands in `.grad` with the noise. For a single sample it is (G₁ − G₀)ε.
 
     Even for a separable quadratic ½(g₊ − g₋)ε = σhε² fluctuates with ε². Score matching itself compares it with
     σλε², not with σλ (the term that makes its gradient the sticking-the-landing one); `known` plays λ's part here: a
-    control variate that removes what the noise of ε² does to curvature already known.
+    control variate that removes what the noise of ε does to curvature already known.
 
     Args:
+        pairs: whether each sample is run as an antithetic pair.
         known: gives the curvature of the mean loss as known so far for the i-th tensor, in the family's form.
     """
 
-    def __init__(self, posterior: Posterior, known: Callable[[int], Tensor] | None = None) -> None:
+    def __init__(self, posterior: Posterior, pairs: bool, known: Callable[[int], Tensor] | None = None) -> None:
+        self.pairs = pairs
         self._posterior = posterior
         self._known = known
         self._sums: list[Tensor | None] = [None] * len(posterior.params)
 
     def before(self, seed: int) -> None:
-        """Record G₀; call before the first pass."""
-        self._record(seed, -0.5)
+        """Record G₀; call before a sample's first pass."""
+        self._record(seed, -0.5 if self.pairs else -1.0)
 
     def between(self, seed: int) -> None:
-        """Record G₁; call after the pass at +ε."""
+        """Record G₁ of a pair; call after the pass at +ε."""
         self._record(seed, 1.0)
 
     def after(self, seed: int, share: float) -> None:
         """
-        Record G₂; call after the pass at −ε.
+        Record the gradient after a sample's last pass.
 
         Args:
-            share: the factor that this pair's loss carried in backward (1/accumulation steps, a scaler's factor).
+            share: the factor that the sample's loss carried in backward (1/accumulation steps, a scaler's factor).
         """
-        self._record(seed, -0.5, share)
+        self._record(seed, -0.5 if self.pairs else 1.0, share)
+        if self._known is not None and not self.pairs:
+            self._center_gradient(seed, share)
+
+    @torch.no_grad()
+    def _center_gradient(self, seed: int, share: float) -> None:
+        """g → g − hσε: a single sample's gradient without the part of its noise that is known (a pair has none)."""
+        assert self._known is not None
+        posterior = self._posterior
+        for number, bucket in enumerate(posterior.buckets):
+            noise = posterior.bucket_noise(seed, number)
+            posterior.family.scale_noise_(noise, bucket)
+            for i, e in zip(bucket, noise, strict=True):
+                grad = posterior.params[i].grad
+                if grad is not None:
+                    grad.sub_(e.mul_(self._known(i)), alpha=share)
 
     @torch.no_grad()
     def _record(self, seed: int, weight: float, share: float = 0.0) -> None:
@@ -78,8 +96,8 @@ class PairStatistic:
     @torch.no_grad()
     def curvature(self, scale: float) -> list[Tensor]:
         """
-        The estimate of the loss's curvature, scale·½(g₊ − g₋)ε/σ, for each tensor: its mean over the tensor
-        (`isotropic`) or per weight (`diagonal`). A tensor that never had a gradient has curvature zero.
+        The estimate of the loss's curvature, scale·½(g₊ − g₋)ε/σ or scale·gε/σ, for each tensor: its mean over the
+        tensor (`isotropic`) or per weight (`diagonal`). A tensor that never had a gradient has curvature zero.
 
         Args:
             scale: turns the sum into a mean over passes; also undoes a gradient scaler's factor.

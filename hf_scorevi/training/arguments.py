@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 __all__ = ["ScoreVITrainingArguments"]
 
-_OBJECTIVES = ("score",)
+_OBJECTIVES = ("score", "elbo", "elbo_stl")
 _UPDATES = ("closed_form",)
 _LESS_IS_BETTER = ("nll", "ece", "brier", "mse")
 
@@ -20,7 +20,12 @@ class ScoreVITrainingArguments(TrainingArguments):
 
     Args:
         objective (`str`, defaults to `"score"`):
-            What moves the posterior: `"score"`, score matching with a proximal penalty (arXiv 2602.05873).
+            What moves the posterior: `"score"`, score matching with a proximal penalty (arXiv 2602.05873). The
+            baselines `"elbo"` (ADVI, Bayes by Backprop) and `"elbo_stl"` (sticking the landing) move it by Adam on
+            log σ at every step, with the mean's learning rate.
+        antithetic (`bool`, defaults to `False`):
+            For the ELBO baselines: run each sample as a pair ±ε, at twice the cost. Curvature steps of `"score"`
+            always do.
         update (`str`, defaults to `"closed_form"`):
             How its minimiser is found: `"closed_form"`.
         curvature_interval (`int`, defaults to 10):
@@ -39,7 +44,8 @@ class ScoreVITrainingArguments(TrainingArguments):
             Posterior draws that `evaluate()` and `predict()` average over.
     """
 
-    objective: str = field(default="score", metadata={"help": "What moves the posterior: score (score matching)."})
+    objective: str = field(default="score", metadata={"help": "What moves the posterior: score, elbo or elbo_stl."})
+    antithetic: bool = field(default=False, metadata={"help": "Pairs at every step, for the ELBO baselines."})
     update: str = field(default="closed_form", metadata={"help": "How the step is solved: closed_form."})
     curvature_interval: int = field(
         default=10, metadata={"help": "Optimizer steps from one curvature step (+1 pass each way) to the next."}

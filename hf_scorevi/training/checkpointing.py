@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ..errors import PosteriorCheckpointError
 from ..hub import load_posterior, write_aside
-from ..inference import ClosedFormUpdate
+from ..inference import PosteriorUpdate
 from ..posterior import Posterior
 
 __all__ = ["STATE_NAME", "load_posterior_into", "load_state", "load_weights", "save_state"]
@@ -21,13 +21,13 @@ __all__ = ["STATE_NAME", "load_posterior_into", "load_state", "load_weights", "s
 STATE_NAME = "score_vi_state.safetensors"
 
 
-def save_state(folder: str | os.PathLike[str], update: ClosedFormUpdate) -> None:
+def save_state(folder: str | os.PathLike[str], update: PosteriorUpdate) -> None:
     """Averages, counters and the prior, which a resumed run continues from."""
     state = {name: value.detach().cpu().contiguous() for name, value in update.state_dict().items()}
     write_aside(Path(folder) / STATE_NAME, lambda path: save_file(state, path))
 
 
-def load_state(folder: str | os.PathLike[str], update: ClosedFormUpdate) -> None:
+def load_state(folder: str | os.PathLike[str], update: PosteriorUpdate) -> None:
     """The inverse of `save_state`."""
     path = Path(folder) / STATE_NAME
     try:

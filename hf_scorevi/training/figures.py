@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ..inference import ClosedFormUpdate
+from ..inference import PosteriorUpdate
 from ..inference.update import mean_square_shift
 from ..posterior import GaussianPrior, Posterior, kl_to_prior, posterior_figures
 from .likelihood import Likelihood
@@ -15,7 +15,7 @@ __all__ = ["training_figures"]
 
 
 def training_figures(
-    loss: float, posterior: Posterior, prior: GaussianPrior, likelihood: Likelihood, update: ClosedFormUpdate
+    loss: float, posterior: Posterior, prior: GaussianPrior, likelihood: Likelihood, update: PosteriorUpdate
 ) -> dict[str, float]:
     """
     `expected_nll`: E_q[−log p(y|x,θ)] per term of the likelihood, in nats, on the batches since the last log.
@@ -27,10 +27,8 @@ def training_figures(
     if likelihood.kind == "gaussian":
         nll += 0.5 * math.log(math.pi / likelihood.loss_scale)
     kl = kl_to_prior(posterior, prior, mean_square_shift(posterior, prior))
-    shrinkage = 0.0
-    if update.average.detail and update.average.ready:
-        sizes = torch.tensor([p.numel() for p in posterior.params], dtype=torch.float64)
-        shrinkage = ((sizes * update.average.shrinkage()).sum() / sizes.sum()).item()
+    weights, sizes = update.shrinkage(), torch.tensor([p.numel() for p in posterior.params], dtype=torch.float64)
+    shrinkage = 0.0 if weights is None else ((sizes * weights).sum() / sizes.sum()).item()
     return {
         "expected_nll": nll,
         "kl": kl,

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from ..errors import NonFiniteLossError
 from ..hub import StoredPosterior, load_posterior, save_posterior
-from ..inference import ClosedFormUpdate, PairStatistic, ProximalSchedule
+from ..inference import ClosedFormUpdate, ElboUpdate, PosteriorUpdate, ProximalSchedule, ScoreStatistic
 from ..posterior import GaussianPrior, Posterior, PosteriorConfig, draw_seed, select_parameters
 from ..predictive import OutputAverage, PredictiveAverage
 from .arguments import ScoreVITrainingArguments
@@ -34,6 +34,18 @@ from .window import Window
 __all__ = ["ScoreVITrainer"]
 
 logger = logging.get_logger(__name__)
+
+# Recorded with a checkpoint: how its posterior was learned.
+_METHOD_ARGUMENTS = (
+    "objective",
+    "update",
+    "antithetic",
+    "curvature_interval",
+    "mc_samples",
+    "proximal_weight",
+    "proximal_growth",
+    "seed",
+)
 
 
 class ScoreVITrainer(Trainer):
@@ -102,7 +114,7 @@ class ScoreVITrainer(Trainer):
         self.posterior = Posterior.initialise(params, self.posterior_config)
         self.prior: GaussianPrior = initial_prior(self.model, self.posterior, self.posterior_config)
         self.likelihood: Likelihood | None = None
-        self.update: ClosedFormUpdate | None = None
+        self.update: PosteriorUpdate | None = None
         self._window: Window | None = None
 
     def _resolve_likelihood(self) -> None:
@@ -110,8 +122,12 @@ class ScoreVITrainer(Trainer):
         self.likelihood = resolve_likelihood(
             self.model, self.posterior_config, self.train_dataset, self.posterior.num_weights
         )
-        schedule = ProximalSchedule(self.args.proximal_weight, self.args.proximal_growth)
-        self.update = ClosedFormUpdate(self.posterior, self.prior, self.likelihood.weight, schedule)
+        parts = self.posterior, self.prior, self.likelihood.weight
+        if self.args.objective == "score":
+            schedule = ProximalSchedule(self.args.proximal_weight, self.args.proximal_growth)
+            self.update = ClosedFormUpdate(*parts, schedule)
+        else:
+            self.update = ElboUpdate(*parts, stick_the_landing=self.args.objective == "elbo_stl")
 
     # Training
 
@@ -159,9 +175,10 @@ class ScoreVITrainer(Trainer):
             window.statistic.before(seed)
             with self.posterior.sampled(seed) as draw:
                 run(sync=False)
-                window.statistic.between(seed)
-                draw.flip_()
-                run(sync=False)
+                if window.statistic.pairs:
+                    window.statistic.between(seed)
+                    draw.flip_()
+                    run(sync=False)
             window.statistic.after(seed, window.gradient_scale / self.current_gradient_accumulation_steps)
         window.micro_batch += 1
         if self.accelerator.sync_gradients:
@@ -172,11 +189,14 @@ class ScoreVITrainer(Trainer):
     def _begin_window(self) -> Window:
         assert self.update is not None
         step, scaler = self.state.global_step, self.accelerator.scaler
-        curvature_step = step % self.args.curvature_interval == 0
+        score = self.args.objective == "score"
+        statistic = None
+        if not score or step % self.args.curvature_interval == 0:
+            statistic = ScoreStatistic(self.posterior, score or self.args.antithetic, self.update.known())
         self._window = Window(
             seed=self.args.seed,
             step=step,
-            statistic=PairStatistic(self.posterior, self.update.average.known()) if curvature_step else None,
+            statistic=statistic,
             rank=None if self.args.share_noise else self.args.process_index,
             gradient_scale=1.0 if scaler is None or not scaler.is_enabled() else scaler.get_scale(),
         )
@@ -224,14 +244,14 @@ class ScoreVITrainer(Trainer):
                 self.prior.add_gradient_([p.grad for p in params if p.grad is not None], params, index, scale)
 
     def _after_optimizer_step(self) -> None:
-        """On a curvature step that was not skipped, move the precisions."""
+        """On a step with a statistic that was not skipped, move the precisions."""
         window = self._window
         if window is None or window.statistic is None or self.accelerator.optimizer_step_was_skipped:
             return
         assert self.update is not None
         curvature = window.statistic.curvature(1 / (self.args.mc_samples * window.gradient_scale))
         average_(curvature)
-        self.update.step(curvature)
+        self.update.step(curvature, self._get_learning_rate())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds to each training log the figures that tell a healthy posterior (`training_figures`)."""
@@ -317,11 +337,7 @@ class ScoreVITrainer(Trainer):
             num_data=self.likelihood.num_data,
             temperature=self.likelihood.temperature,
             likelihood={"kind": self.likelihood.kind, "loss_scale": self.likelihood.loss_scale},
-            method={
-                name: getattr(self.args, name)
-                for name in ("objective", "update", "curvature_interval", "mc_samples", "proximal_weight")
-            }
-            | {"proximal_growth": self.args.proximal_growth, "seed": self.args.seed, "steps": self.state.global_step},
+            method={name: getattr(self.args, name) for name in _METHOD_ARGUMENTS} | {"steps": self.state.global_step},
         )
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

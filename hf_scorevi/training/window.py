@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..inference import PairStatistic
+from ..inference import ScoreStatistic
 from ..posterior import mix
 from ..posterior.noise import TRAINING_STREAM
 
@@ -21,14 +21,14 @@ class Window:
     Attributes:
         seed: the run's seed.
         step: number of the optimizer step.
-        statistic: collects the pairs on a curvature step, `None` on an ordinary one.
+        statistic: collects gradient times noise on a curvature step, `None` on an ordinary one.
         rank: number of the process, or `None` to share one draw over micro-batches and processes.
         gradient_scale: the factor of a gradient scaler, which does not change within a window.
     """
 
     seed: int
     step: int
-    statistic: PairStatistic | None
+    statistic: ScoreStatistic | None
     rank: int | None
     gradient_scale: float = 1.0
     micro_batch: int = 0

@@ -42,6 +42,16 @@ def test_resume_is_bit_exact(tmp_path, family, make_model):
     assert different == []
 
 
+@pytest.mark.parametrize("objective", ["elbo", "elbo_stl"])
+def test_the_elbo_baselines_resume_exactly(tmp_path, objective):
+    whole = trainer(tmp_path / "whole", objective=objective)
+    whole.train()
+    resumed = trainer(tmp_path / "resumed", tiny_vit(seed=9, hidden_dropout_prob=0.1), objective=objective)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    a, b = everything(whole), everything(resumed)
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
 def test_best_model_brings_back_mean_and_posterior_of_the_same_step(tmp_path):
     t = trainer(
         tmp_path,

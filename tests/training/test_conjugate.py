@@ -104,3 +104,31 @@ def test_a_squared_error_with_known_noise_is_the_same_posterior(tmp_path, proble
     assert trainer.likelihood.kind == "gaussian"
     assert torch.allclose(trainer.posterior.precision["weight"].double(), precision, rtol=0.02, atol=0)
     assert torch.allclose(trainer.model.weight.detach().double(), mean, rtol=0.02, atol=3e-3)
+
+
+@pytest.mark.parametrize("objective", ["elbo", "elbo_stl"])
+@pytest.mark.parametrize("antithetic", [False, True])
+def test_the_elbo_baselines_find_the_same_posterior(tmp_path, problem, objective, antithetic):
+    data, mean, precision = problem
+    trainer = ScoreVITrainer(
+        LinearRegression(FEATURES, NOISE_VARIANCE),
+        arguments(
+            tmp_path,
+            objective=objective,
+            antithetic=antithetic,
+            max_steps=1000,
+            mc_samples=2 if antithetic else 4,
+            per_device_train_batch_size=N,
+            learning_rate=0.03,
+            lr_scheduler_type="cosine",
+            max_grad_norm=0,
+        ),
+        train_dataset=data,
+        posterior_config=PosteriorConfig(
+            family="diagonal", prior_mean="zero", prior_std=PRIOR_STD, temperature=1.0, init_std=2.0
+        ),
+    )
+    trainer.train()
+    # Adam on single samples leaves some noise in log σ, of the order of the last learning rates
+    assert torch.allclose(trainer.posterior.precision["weight"].double(), precision, rtol=0.1, atol=0)
+    assert torch.allclose(trainer.model.weight.detach().double(), mean, rtol=0.05, atol=0.01)
