@@ -239,6 +239,7 @@ def main() -> None:
         parser.error("--num_seeds must be at least 2: the table shows spreads.")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    torch.set_num_threads(1)  # more are no faster for so small a model, and the figures would depend on their number
     options.output_dir.mkdir(parents=True, exist_ok=True)
     learning_rate = LEARNING_RATE * options.learning_rate_scale
 
