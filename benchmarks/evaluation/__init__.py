@@ -1,0 +1,1 @@
+"""Running black-box methods on targets, measuring what they found, and reporting it."""
