@@ -115,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             runs.append(run)
             print(f"[{len(runs)}/{len(tasks)}] {run.target} {run.method} seed {run.seed}: {run.status}, "
                   f"−ELBO {run.loss:.4g}, {run.evaluations} evaluations, {run.seconds:.1f} s", flush=True)  # fmt: skip
-            write_json(args.output_dir / "results.json", runs, settings, seeds)  # an interruption loses one run
+            if len(runs) % (len(args.methods) * seeds) == 0:  # an interruption loses one target
+                write_json(args.output_dir / "results.json", runs, settings, seeds)
     compare_with_stl(runs)
     write_json(args.output_dir / "results.json", runs, settings, seeds)
     (args.output_dir / "report.md").write_text(markdown(runs, settings, seeds))

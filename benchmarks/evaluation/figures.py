@@ -13,7 +13,7 @@ from hf_scorevi.plots import COLORS
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 LABELS = {
     "reverse_kl": "KL(q‖p) [nats]",
-    "forward_kl": "KL(Gaussian of the reference draws‖q) [nats]",
+    "forward_kl": "KL(reference‖q) [nats]",
     "negative_elbo": "KL(q‖p) [nats]",  # the target is normalised
     "excess": "negative ELBO above the lowest [nats]",
 }

@@ -68,7 +68,7 @@ def write_json(path: Path, runs: Iterable[Run], settings: Settings, seeds: int) 
         "environment": environment(),
         "runs": [run.as_json() for run in runs],
     }
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    path.write_text(json.dumps(content, allow_nan=False) + "\n")
 
 
 def number(value: float | None) -> str:

@@ -65,8 +65,10 @@ class Run:
     evaluations_to_stl: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Fields with numbers that JSON has: what is not finite becomes None."""
-        return _finite(asdict(self))
+        """Fields with numbers that JSON has: what is not finite becomes None. The trace becomes columns."""
+        keys = dict.fromkeys(key for entry in self.trace for key in entry)
+        columns = {key: [entry.get(key) for entry in self.trace] for key in keys}
+        return _finite({**asdict(self), "trace": columns})
 
     @property
     def loss(self) -> float:

@@ -29,7 +29,7 @@ def test_program(tmp_path: Path) -> None:
         ("noisy-1", "advi_stl"),
     ]
     for run in content["runs"]:
-        assert run["status"] == "ok" and run["trace"] and 0 < run["evaluations"] <= 200
+        assert run["status"] == "ok" and run["trace"]["negative_elbo"] and 0 < run["evaluations"] <= 200
         assert {"negative_elbo", "reverse_kl", "forward_kl", "mean_error", "sd_error"} <= run["measures"].keys()
     assert content["runs"][1]["tried"].keys() == {"0.02", "0.1"}
     assert content["environment"]["packages"]["torch"] and content["settings"]["max_evaluations"] == 200
