@@ -25,6 +25,7 @@ COLUMNS = {
     "mean_error": "mean error",
     "sd_error": "sd error",
 }
+TEXT_COLUMNS = ("target", "method", "nearest optimum", "status", "message")
 LEGEND = f"""\
 Medians over the seeds that ended soundly. −ELBO and divergences in nats, measured afresh with the same samples for
 all methods. `KL(ref‖q)`: from the Gaussian with the reference's mean and covariance; for reference draws that is the
@@ -78,7 +79,7 @@ def number(value: float | None) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    align = ["---"] + ["---:" if name not in ("method", "nearest optimum") else "---" for name in header[1:]]
+    align = ["---" if name in TEXT_COLUMNS else "---:" for name in header]
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, align, *rows]) + "\n"
 
 
