@@ -1,0 +1,7 @@
+"""Variational inference on a plain log-density: ScoreVI, ADVI, Gaussian score matching, batch and match."""
+
+from .fit import fit
+from .gaussian import Gaussian
+from .result import FitResult
+
+__all__ = ["FitResult", "Gaussian", "fit"]
