@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import DataCollator, EvalPrediction, Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import DataCollator, EvalPrediction, TrainerCallback
 from transformers.utils import logging
 
 from ..errors import NonFiniteLossError
-from ..hub import StoredPosterior, load_posterior, save_posterior
+from ..hub import StoredPosterior, load_posterior
 from ..inference import ClosedFormUpdate, ElboUpdate, PosteriorUpdate, ProximalSchedule, ScoreStatistic
-from ..posterior import GaussianPrior, Posterior, PosteriorConfig, draw_seed, select_parameters
-from ..predictive import OutputAverage, PredictiveAverage
+from ..posterior import GaussianPrior, Posterior, PosteriorConfig, select_parameters
 from .arguments import ScoreVITrainingArguments
 from .batch_norm import frozen_running_statistics
-from .checkpointing import load_posterior_into, load_state, load_weights, save_state
+from .checkpointing import load_posterior_into, load_state, save_state
 from .distributed import average_
-from .evaluation import CalibrationMetrics, is_classification
 from .figures import training_figures
 from .likelihood import Likelihood, resolve_likelihood
+from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
 from .refusals import refuse_unsupported, upcast
 from .rng import RandomState
@@ -48,7 +46,7 @@ _METHOD_ARGUMENTS = (
 )
 
 
-class ScoreVITrainer(Trainer):
+class ScoreVITrainer(PosteriorTrainer):
     """
     A `Trainer` that places a Gaussian posterior over the model's weights and learns it by score matching with a
     proximal penalty (Kim, arXiv 2602.05873).
@@ -67,9 +65,6 @@ class ScoreVITrainer(Trainer):
         prior: the `GaussianPrior`.
         likelihood: what the loss stands for: number of data, temperature, scale.
     """
-
-    args: ScoreVITrainingArguments
-    model: nn.Module
 
     def __init__(
         self,
@@ -94,8 +89,8 @@ class ScoreVITrainer(Trainer):
             data_collator,
             train_dataset,
             eval_dataset,
-            compute_metrics=CalibrationMetrics(compute_metrics),
-            preprocess_logits_for_metrics=_keeping_outputs(preprocess_logits_for_metrics),
+            compute_metrics=compute_metrics,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             **kwargs,
         )
         refuse_unsupported(self)
@@ -259,61 +254,7 @@ class ScoreVITrainer(Trainer):
             logs.update(training_figures(logs["loss"], self.posterior, self.prior, self.likelihood, self.update))
         super().log(logs, start_time)
 
-    # Evaluation
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Any, Any]:
-        """
-        The outputs of a batch as a pair: of the predictive, and of the mean. For a classifier the predictive's are log
-        probabilities and the loss their NLL; otherwise outputs and loss are averaged over draws (for several labels
-        an example the probabilities are averaged, and given as logits).
-
-        Draws depend on `args.seed` and their number alone: every batch sees the same weights.
-        """
-        _, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
-        mean = _first(outputs)
-        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
-        exclusive_classes = problem not in ("regression", "multi_label_classification")
-        average: PredictiveAverage | OutputAverage
-        if exclusive_classes and is_classification(mean, labels):
-            average = PredictiveAverage()
-        else:
-            average = OutputAverage(probabilities=problem == "multi_label_classification")
-        losses = []
-        for draw in range(self.args.eval_num_samples):
-            with self.posterior.sampled(draw_seed(self.args.seed, draw)):
-                loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
-            average.add(_first(outputs))
-            if loss is not None:
-                losses.append(loss)
-        if labels is not None and isinstance(average, PredictiveAverage):
-            loss = nn.functional.nll_loss(average.outputs, labels)
-        else:
-            loss = torch.stack(losses).mean() if losses else None
-        return (loss, None, None) if prediction_loss_only else (loss, (average.outputs, mean), labels)
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """As `Trainer`'s; `predictions` are the predictive's alone."""
-        output = super().evaluation_loop(*args, **kwargs)
-        if isinstance(output.predictions, tuple):
-            # (predictive, mean), and what the user's preprocess_logits_for_metrics made, if there is one
-            gathered: Sequence[Any] = output.predictions
-            output = output._replace(predictions=gathered[0] if len(gathered) == 2 else gathered[2])
-        return output
-
     # Saving and loading
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        output_dir = output_dir or self.args.output_dir or "."
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            save_posterior(output_dir, model, self.posterior, self._stored_posterior())
 
     def load_model(self, folder: str | os.PathLike[str]) -> None:
         """
@@ -322,11 +263,13 @@ class ScoreVITrainer(Trainer):
         Raises:
             PosteriorCheckpointError: no posterior there, a damaged one, or one of another mean.
         """
+        posterior, stored = load_posterior(folder, self.model)  # first: a damaged one leaves the model alone
         self._load_from_checkpoint(str(folder))
-        self.posterior, stored = load_posterior(folder, self.model)
-        self.posterior_config = stored.config
+        self.posterior, self.posterior_config = posterior, stored.config
         self.prior = initial_prior(self.model, self.posterior, self.posterior_config)
-        self.likelihood = self.update = None
+        known = stored.likelihood
+        self.likelihood = Likelihood(stored.num_data, stored.temperature, **known) if known else None
+        self.update = None
 
     def _stored_posterior(self) -> StoredPosterior:
         if self.likelihood is None:
@@ -352,18 +295,6 @@ class ScoreVITrainer(Trainer):
             load_state(checkpoint, self.update)
         super()._load_optimizer_and_scheduler(checkpoint)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if not load_weights(model or self.model, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        checkpoint = self.state.best_model_checkpoint
-        assert checkpoint is not None
-        if not load_weights(self.model, checkpoint):
-            super()._load_best_model()
-        # The best mean with the last posterior would be no posterior of anything.
-        load_posterior_into(self.posterior, checkpoint, self.model)
-
 
 class _StepHook(TrainerCallback):
     """Tells the trainer of the two moments that it has no method for."""
@@ -376,15 +307,3 @@ class _StepHook(TrainerCallback):
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self._trainer._after_optimizer_step()
-
-
-def _keeping_outputs(preprocess: Callable[[Tensor, Tensor], Any] | None) -> Callable[..., Any] | None:
-    """The user's hook sees the predictive's outputs; our metrics still need what it was given."""
-    if preprocess is None:
-        return None
-    return lambda outputs, labels: (*outputs, preprocess(outputs[0], labels))
-
-
-def _first(outputs: Any) -> Tensor:
-    """The logits among a model's outputs, which come first."""
-    return outputs[0] if isinstance(outputs, tuple | list) else outputs

@@ -96,6 +96,8 @@ def test_a_saved_run_can_be_evaluated_by_a_new_trainer(tmp_path):
     assert other.posterior_config.target == ["classifier"]
     figures = [x.evaluate() for x in (t, other)]
     assert figures[0]["eval_nll"] == figures[1]["eval_nll"]
+    other.save_model(str(tmp_path / "again"))
+    assert BayesianModel.from_pretrained(tmp_path / "again").posterior_config.target == ["classifier"]
 
 
 def test_a_damaged_state_stops_resuming_with_a_way_out(tmp_path):
