@@ -18,7 +18,7 @@ fixed points, g = 0 and H = I, are those of the ELBO. Four things make the step 
 - **Old samples stay in the regression**, with fading weights: the statistics are averaged first, then the step is
   taken (it is convex in H, so noise would inflate the precision).
 - **κ is the measured noise** of H: steps that noise could turn are short, and on a noiseless target κ vanishes.
-- **A trust region in each eigen-direction**, widened while the fitted score predicts fresh samples.
+- **A trust region per eigen-direction**, widened while the fitted score predicts fresh samples.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ _GROW, _SHRINK = 4.0, 0.5
 _GOOD, _BAD = 0.1, 0.5
 # Mean square distance, in standard deviations of q, up to which remembered samples keep their weight.
 _REACH = 4.0
+# Cosine between successive steps above which q is on its way: what was learnt further back matters less.
+_ON_THE_WAY = 0.5
 _MIN_KAPPA, _MAX_KAPPA = 1e-12, 1e6
 
 
@@ -124,7 +126,10 @@ class ScoreVI:
         return orthogonal_noise(self.batch_size // 2, self.dim, seed, step)
 
     def error(self) -> float:
-        """Estimated KL between q and the fixed point, in nats: what noise leaves open, and the last step's."""
+        """
+        Estimated KL between q and the fixed point, in nats: what noise leaves open, and the last step's. Too low where
+        curvature changes much with q itself: the fixed point then answers to noise by more than the noise.
+        """
         if self._noise is None:
             return math.inf
         per_entry = self._noise * self._regression.spread
@@ -184,11 +189,13 @@ class ScoreVI:
     def _grow_older(self, moved: Tensor, clipped: bool) -> None:
         """
         Lengthen the memory only when successive steps point against each other: there is noise to average, and no way
-        to go (Kesten, Annals of Mathematical Statistics 1958).
+        to go (Kesten, Annals of Mathematical Statistics 1958). Shorten it while the trust region holds back steps of
+        one direction.
         """
         if self._last is not None:
-            if bool(self._last @ moved <= 0):
+            alignment = torch.cosine_similarity(self._last, moved, dim=0, eps=1e-300).item()
+            if alignment <= 0:
                 self._age += 1
-            elif clipped:
+            elif clipped and alignment > _ON_THE_WAY:
                 self._age /= 2
         self._last = moved

@@ -127,3 +127,14 @@ def test_any_even_batch(batch_size):
 def test_odd_batch_is_refused():
     with pytest.raises(ValueError, match="batch_size must be even, not 3"):
         ScoreVI(4, 3, None)
+
+
+def test_memory_grows_under_noise_and_shrinks_on_the_way():
+    """Steps without direction lengthen it, even if the trust region holds them; held steps of one direction don't."""
+    method = ScoreVI(4, None, None)
+    for i in range(200):
+        method._grow_older(normal_noise(1, 100, i)[0], clipped=True)
+    assert 70 < method._age < 130
+    for _ in range(20):
+        method._grow_older(torch.ones(100).double(), clipped=True)
+    assert method._age < 1
