@@ -14,6 +14,9 @@ from .update import PosteriorUpdate
 
 __all__ = ["ClosedFormUpdate"]
 
+# What float32 can hold with room for its root and its product with a gradient.
+_PRECISION_RANGE = 1e-30, 1e30
+
 
 class ClosedFormUpdate(PosteriorUpdate):
     """
@@ -39,7 +42,7 @@ class ClosedFormUpdate(PosteriorUpdate):
         likelihood = self.average.per_weight() if self.average.detail else list(self.average.pooled())
         for value, old, prior in zip(likelihood, self.posterior.family.precision, self.prior.precision, strict=True):
             target = value.mul_(self.likelihood_weight).add_(prior)
-            old.mul_(precision_ratio(target / old, kappa))
+            old.mul_(precision_ratio(target / old, kappa)).clamp_(*_PRECISION_RANGE)
 
     def known(self) -> Callable[[int], Tensor] | None:
         return self.average.known()

@@ -29,7 +29,7 @@ def positive_mean(estimate: Tensor, error: Tensor) -> Tensor:
     ½[x + √(x² + (8/π) e²)]: equal to the mean of a normal truncated at zero at x = 0 and for |x| ≫ e, smooth and
     close in between. A bad estimate thus keeps the posterior narrow (0.8 e or more), instead of opening it.
     """
-    root = (estimate.square() + (8 / math.pi) * error.square()).sqrt()
+    root = torch.hypot(estimate, math.sqrt(8 / math.pi) * error)
     return (estimate + root) / 2
 
 
@@ -123,7 +123,7 @@ class CurvatureAverage:
         """
         noise = self.spread * self.detail_noise
         between = torch.stack(
-            [(mean - pool).square().mean().double().cpu() for mean, pool in zip(self.detail, self.pool, strict=True)]
+            [(mean.double() - pool).square().mean().cpu() for mean, pool in zip(self.detail, self.pool, strict=True)]
         )
         signal = (between - 2 * noise).clamp_min(0)
         return signal / (signal + noise).clamp_min(torch.finfo(torch.float64).tiny)
