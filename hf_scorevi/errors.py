@@ -8,4 +8,4 @@ class PosteriorCheckpointError(ValueError):
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The training loss became NaN or infinite; the weights are left at the mean of the last good step."""
+    """The training loss or its gradient is NaN or infinite; the weights are left at the mean of the last good step."""

@@ -214,13 +214,24 @@ class ScoreVITrainer(PosteriorTrainer):
             if not sync:
                 stack.enter_context(self.accelerator.no_sync(model))
             loss = super().training_step(model, inputs, num_items_in_batch)
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError(
-                f"The training loss is {loss.item()} at step {self.state.global_step}. Training stopped; the model "
-                "holds the mean after the last good step. Lower learning_rate, look for bad values in the batch, or "
-                "start narrower with PosteriorConfig(init_std=...)."
-            )
+        self._require_finite(loss, "training loss")
         return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | None = None) -> Any:
+        """As `Trainer`'s, which asks for it before each optimizer step; a gradient scaler judges for itself."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        scaler = self.accelerator.scaler
+        if scaler is None or not scaler.is_enabled():
+            self._require_finite(torch.as_tensor(norm), "norm of the gradient")
+        return norm
+
+    def _require_finite(self, value: Tensor, name: str) -> None:
+        if not torch.isfinite(value):
+            raise NonFiniteLossError(
+                f"The {name} is {value.item()} at step {self.state.global_step}. Training stopped; the model holds "
+                "the mean after the last good step. Lower learning_rate, look for bad values in the batch, or start "
+                "narrower with PosteriorConfig(init_std=...)."
+            )
 
     @torch.no_grad()
     def _finish_gradients(self, model: nn.Module, window: Window, passes: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hf_scorevi import NonFiniteLossError, PosteriorConfig, ScoreVITrainer
 from tests.models import arguments, images, tiny_resnet, tiny_vit
@@ -209,6 +209,34 @@ def test_a_nan_loss_stops_with_the_weights_of_the_last_good_step(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
     saved = type(model).from_pretrained(tmp_path / "checkpoint-3").state_dict()
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+
+
+def test_a_nan_gradient_of_a_finite_loss_stops_before_the_step(tmp_path):
+    model = tiny_vit()
+    trainer = ScoreVITrainer(model, arguments(tmp_path, max_steps=5), train_dataset=images())
+    good = []
+
+    def poison(gradient):
+        if trainer.state.global_step < 3:
+            return gradient
+        return gradient * float("nan")
+
+    model.classifier.weight.register_hook(poison)
+    trainer.add_callback(_AtStep(3, lambda: good.append([p.detach().clone() for p in model.parameters()])))
+    with pytest.raises(NonFiniteLossError, match="norm of the gradient is nan at step 3"):
+        trainer.train()
+    assert all(torch.equal(p, g) for p, g in zip(model.parameters(), good[0], strict=True))
+
+
+class _AtStep(TrainerCallback):
+    """Calls a function at the beginning of one step, before any draw."""
+
+    def __init__(self, step, function):
+        self.step, self.function = step, function
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.function()
 
 
 def test_weight_decay_spares_bayesian_weights_and_says_so(tmp_path, caplog):
