@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ class BayesianModel:
                 f"num_samples must be at least 1, not {num_samples!r}; for the mean's prediction say use_mean=True."
             )
         if seed is None:
-            seed = int(torch.seed())
+            seed = secrets.randbits(63)  # torch.seed() would reseed the global generator
         inputs = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
         average = PredictiveAverage()
         samples = []

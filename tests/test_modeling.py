@@ -63,6 +63,7 @@ def test_seeds_repeat_and_their_absence_does_not(folder):
     assert torch.equal(first, model.predict(pixel_values=PIXELS, num_samples=2, seed=4).probs)
     fresh = [model.predict(pixel_values=PIXELS, num_samples=2).probs for _ in range(2)]
     assert not torch.equal(*fresh)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_draws_do_not_depend_on_the_batch(folder):

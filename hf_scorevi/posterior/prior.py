@@ -35,15 +35,18 @@ class GaussianPrior:
         self, grads: Sequence[Tensor], means: Sequence[Tensor], index: Sequence[int], scale: float
     ) -> None:
         """grad_j += scale (m_j − μ_j)/σ_j² for the tensors at `index`: the gradient of −scale·log p at the mean."""
-        pull = torch._foreach_sub(list(means), [self.mean[i].to(means[0].device) for i in index])
+        pull = self._shift(means, index)
         torch._foreach_mul_(pull, [scale * self.std[i] ** -2 for i in index])
         torch._foreach_add_(list(grads), pull)
 
     def mean_square_shift(self, means: Sequence[Tensor], index: Sequence[int]) -> list[Tensor]:
         """mean (m_j − μ_j)² for the tensors at `index`, float64 scalars on their device."""
-        shift = torch._foreach_sub(list(means), [self.mean[i].to(means[0].device) for i in index])
-        norms = torch._foreach_norm(shift)
+        norms = torch._foreach_norm(self._shift(means, index))
         return [norm.double().square() / m.numel() for norm, m in zip(norms, means, strict=True)]
+
+    def _shift(self, means: Sequence[Tensor], index: Sequence[int]) -> tuple[Tensor, ...]:
+        """m_j − μ_j for the tensors at `index`."""
+        return torch._foreach_sub(list(means), [self.mean[i].to(means[0].device) for i in index])
 
     def update_std(self, mean_variance: Sequence[float], mean_square_shift: Sequence[float]) -> None:
         """

@@ -155,11 +155,13 @@ class ScoreVITrainer(PosteriorTrainer):
         window = self._window
         if window is None or window.complete:
             window = self._begin_window()
-        random_state = RandomState(self.args.device)
+        repeated = self.args.mc_samples > 1 or (window.statistic is not None and window.statistic.pairs)
+        random_state = RandomState(self.args.device) if repeated else None  # reading it waits for the device
         losses: list[Tensor] = []
 
         def run(sync: bool) -> None:
-            losses.append(self._pass(model, inputs, num_items_in_batch, sync, random_state, repeat=bool(losses)))
+            replay = random_state if losses else None
+            losses.append(self._pass(model, inputs, num_items_in_batch, sync, replay))
 
         for sample in range(self.args.mc_samples):
             seed = window.noise_seed(sample)
@@ -203,13 +205,15 @@ class ScoreVITrainer(PosteriorTrainer):
         inputs: dict[str, Any],
         num_items_in_batch: Tensor | int | None,
         sync: bool,
-        random_state: RandomState,
-        repeat: bool,
+        replay: RandomState | None,
     ) -> Tensor:
-        """One forward and backward under the weights in place; a repeated one leaves no trace but its gradient."""
+        """
+        One forward and backward under the weights in place. A repeated one replays the random state of the first, and
+        leaves no trace but its gradient.
+        """
         with contextlib.ExitStack() as stack:
-            if repeat:
-                random_state.restore()
+            if replay is not None:
+                replay.restore()
                 stack.enter_context(frozen_running_statistics(model))
             if not sync:
                 stack.enter_context(self.accelerator.no_sync(model))

@@ -239,7 +239,9 @@ class _AtStep(TrainerCallback):
             self.function()
 
 
-def test_weight_decay_spares_bayesian_weights_and_says_so(tmp_path, caplog):
+def test_weight_decay_spares_bayesian_weights_and_says_so(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("hf_scorevi.training.trainer.logger.warning_once", said.append)
     trainer = ScoreVITrainer(
         tiny_vit(),
         arguments(tmp_path, weight_decay=0.1, max_steps=1),
@@ -247,6 +249,7 @@ def test_weight_decay_spares_bayesian_weights_and_says_so(tmp_path, caplog):
         posterior_config=PosteriorConfig(target=["classifier"]),
     )
     decayed = trainer.get_decay_parameter_names(trainer.model)
+    assert len(said) == 1 and said[0].startswith("weight_decay=0.1 is not applied to the Bayesian weights")
     assert "vit.layers.0.mlp.fc1.weight" in decayed
     assert "classifier.weight" not in decayed
 
@@ -301,9 +304,12 @@ def test_a_model_from_scratch_is_centred_at_its_initial_weights(tmp_path):
     assert torch.equal(centre["classifier.weight"], trainer.model.classifier.weight)
 
 
-def test_half_precision_weights_are_upcast_with_a_word(tmp_path):
+def test_half_precision_weights_are_upcast_with_a_word(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("hf_scorevi.training.refusals.logger.warning", said.append)
     model = tiny_vit().to(torch.bfloat16)
     trainer = trained(tmp_path, model, max_steps=1)
+    assert len(said) == 1 and said[0].startswith("Bayesian weights in bfloat16 are converted to float32")
     assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
 
 
