@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from benchmarks.evaluation.runs import METHODS, Run
 from hf_scorevi.plots import COLORS
 
-STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 LABELS = {
     "reverse_kl": "KL(q‖p) [nats]",
     "forward_kl": "KL(reference‖q) [nats]",
@@ -73,7 +73,7 @@ def group_figure(group: str, runs: Sequence[Run]) -> Figure:
     handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
         figure.legend(
-            handles.values(), handles.keys(), loc="outside upper center", ncols=min(6, len(handles)), fontsize=9
+            handles.values(), handles.keys(), loc="outside upper center", ncols=min(7, len(handles)), fontsize=9
         )
     figure.supxlabel("evaluations of the score (the start is drawn at 1)", fontsize=10)
     figure.supylabel(LABELS[quantity], fontsize=10)

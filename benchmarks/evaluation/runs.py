@@ -20,6 +20,7 @@ MARGIN = 0.05  # nats within which a negative ELBO counts as reached
 METHODS: dict[str, dict[str, Any]] = {  # name in the report to arguments of `hf_scorevi.blackbox.fit`
     "score_vi": {"method": "score_vi"},
     "score_vi_no_prox": {"method": "score_vi", "proximal_weight": 1e-6},  # the ablation
+    "score_vi_gradient": {"method": "score_vi_gradient"},
     "advi": {"method": "advi"},
     "advi_stl": {"method": "advi_stl"},
     "gsm": {"method": "gsm"},

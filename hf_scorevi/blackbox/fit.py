@@ -51,15 +51,17 @@ def fit(
         score: (B, D) → (B, D), its gradient by the parameters; may be noisy, if unbiased (`gsm` and `bam` then shrink
             the variance). Without it `log_prob` is differentiated; with both, `log_prob` is only monitored.
         dim: D.
-        method: "score_vi", "advi", "advi_stl" (sticking the landing), "gsm" or "bam".
+        method: "score_vi", "score_vi_gradient" (the paper's inner loop of gradient steps), "advi", "advi_stl"
+            (sticking the landing), "gsm" or "bam".
         family: "full" or "diagonal" covariance.
         batch_size: scores of one step; each method has its default.
         max_evaluations: budget of scores, one for each sample; the last step may fall short of it, never exceed it.
         init_mean: (D,), default zero.
         init_std: standard deviations of the first q, a number or (D,).
-        learning_rate: of Adam, for the two ADVI methods: it falls linearly to zero over the budget. Default 0.05.
-        proximal_weight: κ of `score_vi` ("auto": from the measured noise) or of `bam` (reg = 1/(2κ); "auto": reg =
-            B·D/t).
+        learning_rate: of Adam, for the two ADVI methods and `score_vi_gradient`: it falls linearly to zero over the
+            budget. Default 0.05.
+        proximal_weight: κ of `score_vi` ("auto": from the measured noise), of `score_vi_gradient` ("auto": 10) or of
+            `bam` (reg = 1/(2κ); "auto": reg = B·D/t).
         antithetic: let the two ADVI methods draw samples in pairs ±z (`score_vi` always does).
         tolerance: in nats a dimension. `score_vi` has converged when its estimate of the KL to the fixed point (from
             the noise that is left, and the last step) is below it on two steps in a row. The others know no noise:

@@ -11,12 +11,13 @@ from torch import Tensor
 from .advi import ADVI
 from .bam import BatchAndMatch
 from .gaussian import Gaussian
+from .gradient import GradientScoreVI
 from .gsm import GaussianScoreMatching
 from .score_vi import ScoreVI
 
 __all__ = ["FAMILIES", "METHODS", "Method", "first_gaussian", "make_method"]
 
-METHODS = ("score_vi", "advi", "advi_stl", "gsm", "bam")
+METHODS = ("score_vi", "score_vi_gradient", "advi", "advi_stl", "gsm", "bam")
 FAMILIES = ("full", "diagonal")
 
 
@@ -50,19 +51,23 @@ def make_method(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size!r}.")
     advi = method.startswith("advi")
-    if not advi and (learning_rate is not None or antithetic):
-        raise ValueError(f"learning_rate and antithetic belong to advi and advi_stl; {method} does without.")
+    if antithetic and not advi:
+        raise ValueError(f"antithetic belongs to advi and advi_stl; {method} does without.")
+    if learning_rate is not None and not (advi or method == "score_vi_gradient"):
+        raise ValueError(f"learning_rate belongs to score_vi_gradient, advi and advi_stl; {method} does without.")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be positive, not {learning_rate!r}.")
     weight: float | None = None
     if proximal_weight != "auto":
-        if method not in ("score_vi", "bam"):
-            raise ValueError(f"proximal_weight belongs to score_vi and bam; {method} has none.")
+        if advi or method == "gsm":
+            raise ValueError(f"proximal_weight belongs to score_vi, score_vi_gradient and bam; {method} has none.")
         if isinstance(proximal_weight, str) or not 0 < proximal_weight < math.inf:
             raise ValueError(f"proximal_weight must be a positive number or 'auto', not {proximal_weight!r}.")
         weight = float(proximal_weight)
     if advi:
         return ADVI(dim, batch_size, learning_rate, method == "advi_stl", antithetic, max_evaluations)
+    if method == "score_vi_gradient":
+        return GradientScoreVI(dim, batch_size, learning_rate, weight, max_evaluations)
     if method == "gsm":
         return GaussianScoreMatching(dim, batch_size)
     return BatchAndMatch(dim, batch_size, weight) if method == "bam" else ScoreVI(dim, batch_size, weight)
