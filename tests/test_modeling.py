@@ -113,14 +113,24 @@ def test_an_unknown_architecture_is_not_executed(folder, tmp_path):
         BayesianModel.from_pretrained(tmp_path)
 
 
-def test_an_adapter_s_weights_alone_are_bayesian(tmp_path):
+@pytest.mark.parametrize("family", ["isotropic", "block_diagonal"])
+def test_an_adapter_s_weights_alone_are_bayesian(tmp_path, family):
     """And its checkpoint knows the classes of a head that the base model on disk does not have."""
     tiny_vit().base_model.save_pretrained(tmp_path / "base")
     new_head = {"num_labels": 3, "ignore_mismatched_sizes": True}
     base = AutoModelForImageClassification.from_pretrained(tmp_path / "base", **new_head)
     lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
-    trainer = ScoreVITrainer(get_peft_model(base, lora), arguments(tmp_path), train_dataset=images())
+    trainer = ScoreVITrainer(
+        get_peft_model(base, lora),
+        arguments(tmp_path),
+        train_dataset=images(),
+        posterior_config=PosteriorConfig(family=family),
+    )
     trainer.train()
+    if family == "block_diagonal":  # a block for each input of A and each output of B
+        factors = trainer.posterior.family.factor
+        blocks = [(name, tuple(f.shape)) for name, f in zip(trainer.posterior.names, factors, strict=True)]
+        assert {shape for name, shape in blocks if "lora_" in name} == {(16, 2, 2)}
     assert all("lora_" in name or "modules_to_save" in name for name in trainer.posterior.names)
     assert len(trainer.posterior.names) == 2 * 2 * 2 + 2
     trainer.save_model(str(tmp_path / "adapter"))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig
 
 from ..errors import PosteriorCheckpointError
-from ..posterior import FAMILIES, Posterior, PosteriorConfig
+from ..posterior import FAMILIES, GaussianFamily, Posterior, PosteriorConfig
 from .keys import file_keys
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "write_aside",
 ]
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 POSTERIOR_NAME = "posterior.safetensors"
 POSTERIOR_CONFIG_NAME = "posterior_config.json"
 
@@ -75,7 +75,7 @@ def save_posterior(
             f"{folder} holds no weights (model.safetensors or adapter_model.safetensors); save the mean there first."
         )
     keys = file_keys(model, posterior.names)
-    tensors = {keys[name]: precision.detach().cpu().contiguous() for name, precision in posterior.precision.items()}
+    tensors = {keys[name] + suffix: t.detach().cpu().contiguous() for name, suffix, t in posterior.state()}
     contents = {
         "format_version": FORMAT_VERSION,
         "posterior": stored.config.to_dict(),
@@ -84,7 +84,7 @@ def save_posterior(
         "likelihood": stored.likelihood,
         "method": stored.method,
         "num_weights": posterior.num_weights,
-        "weights": list(tensors),
+        "weights": [keys[name] for name in posterior.names],
         "mean_sha256": hashes,
         "library_versions": _library_versions(),
     }
@@ -108,35 +108,34 @@ def load_posterior(folder: str | os.PathLike[str], model: nn.Module) -> tuple[Po
     stored = _parse(contents, folder)
     _check_mean(folder, contents)
     tensors = _read_tensors(folder / POSTERIOR_NAME)
-    expected = contents.get("weights", [])
-    for problem, keys in (
-        ("lacks", sorted(set(expected) - set(tensors))),
-        ("has unexpected", sorted(set(tensors) - set(expected))),
-    ):
-        if keys:
-            raise PosteriorCheckpointError(
-                f"{folder / POSTERIOR_NAME} {problem} {len(keys)} of the {len(expected)} weights that "
-                f"{POSTERIOR_CONFIG_NAME} lists, e.g. {keys[0]!r}. Both files must come from the same save; fetch or "
-                "save the checkpoint again."
-            )
+    weights = contents.get("weights", [])
     params = dict(model.named_parameters())
     names = {key: name for name, key in file_keys(model, params).items()}
-    precisions: dict[str, Tensor] = {}
-    for key in expected:
-        name = names.get(key)
-        if name is None:
+    for key in weights:
+        if key not in names:
             raise PosteriorCheckpointError(
                 f"{folder / POSTERIOR_NAME} has a precision for {key!r}, which {type(model).__name__} does not have. "
                 "Load it with the model class that config.json names."
             )
-        precisions[name] = _checked(tensors[key], key, params[name], stored.config.family)
+    keys = {names[key]: key for key in weights}
     # A model's own order, which numbers the noise.
-    chosen = {name: p for name, p in params.items() if name in precisions}
-    family = FAMILIES[stored.config.family](list(chosen.values()), [1.0] * len(chosen))
+    chosen = {name: p for name, p in params.items() if name in keys}
+    config = stored.config
+    posterior = Posterior(chosen, FAMILIES[config.family](list(chosen.values()), [1.0] * len(chosen), config.rank))
+    live = {keys[name] + suffix: value for name, suffix, value in posterior.state()}
+    for problem, found in (("lacks", live.keys() - tensors.keys()), ("has unexpected", tensors.keys() - live.keys())):
+        if found:
+            raise PosteriorCheckpointError(
+                f"{folder / POSTERIOR_NAME} {problem} {len(found)} of the {len(live)} tensors that the weights in "
+                f"{POSTERIOR_CONFIG_NAME} need, e.g. {min(found)!r}. Both files must come from the same save; fetch "
+                "or save the checkpoint again."
+            )
     with torch.no_grad():
-        for own, name in zip(family.precision, chosen, strict=True):
-            own.copy_(precisions[name])
-    return Posterior(chosen, family), stored
+        for name, suffix, value in posterior.state():
+            key = keys[name] + suffix
+            _check(tensors[key], value, key, posterior.family, suffix)
+            value.copy_(tensors[key])
+    return posterior, stored
 
 
 def read_base_config(folder: str | os.PathLike[str]) -> PreTrainedConfig | None:
@@ -220,19 +219,18 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _checked(precision: Tensor, key: str, param: Tensor, family: str) -> Tensor:
-    shape = torch.Size() if family == "isotropic" else param.shape
-    if precision.shape != shape:
+def _check(stored: Tensor, live: Tensor, key: str, family: GaussianFamily, suffix: str) -> None:
+    if stored.shape != live.shape:
         raise PosteriorCheckpointError(
-            f"The precision of {key!r} has shape {tuple(precision.shape)}; a posterior of family {family!r} over a "
-            f"weight of shape {tuple(param.shape)} needs {tuple(shape)}. The posterior does not fit its mean."
+            f"The precision of {key!r} has shape {tuple(stored.shape)}; a posterior of family {family.name!r} over "
+            f"this weight needs {tuple(live.shape)}. The posterior does not fit its mean."
         )
-    if not precision.is_floating_point() or not bool((precision.isfinite() & (precision > 0)).all()):
+    finite = stored.is_floating_point() and bool(stored.isfinite().all())
+    damage = family.damage(suffix, stored) if finite else "is not finite everywhere"
+    if damage:
         raise PosteriorCheckpointError(
-            f"The precision of {key!r} is not positive and finite everywhere; the file is damaged. "
-            "Fetch or save the checkpoint again."
+            f"The precision of {key!r} {damage}; the file is damaged. Fetch or save the checkpoint again."
         )
-    return precision
 
 
 def _mean_hashes(folder: Path) -> dict[str, str]:

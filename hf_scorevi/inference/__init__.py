@@ -3,7 +3,8 @@
 from .closed_form import ClosedFormUpdate
 from .curvature import CurvatureAverage, positive_mean
 from .elbo import ElboUpdate
-from .objective import gaussian_kl, gradient_update, proximal_objective, score_matching_loss
+from .low_rank import LowRankUpdate
+from .objective import InnerLoop, gaussian_kl, gradient_update, proximal_objective, score_matching_loss
 from .proximal import mean_step, objective, precision_ratio, precision_ratio_with_shift
 from .schedule import ProximalSchedule
 from .statistics import ScoreStatistic
@@ -13,6 +14,8 @@ __all__ = [
     "ClosedFormUpdate",
     "CurvatureAverage",
     "ElboUpdate",
+    "InnerLoop",
+    "LowRankUpdate",
     "PosteriorUpdate",
     "ProximalSchedule",
     "ScoreStatistic",

@@ -1,4 +1,4 @@
-"""The closed-form update: average the curvature, then take the proximal step."""
+"""The score-matching update: average the curvature, then take the proximal step."""
 
 from __future__ import annotations
 
@@ -6,43 +6,67 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ..posterior import GaussianPrior, Posterior
+from ..posterior import ClosedFormFamily, GaussianPrior, Posterior
 from .curvature import CurvatureAverage
-from .proximal import precision_ratio
+from .objective import InnerLoop
+from .proximal import precision_ratio_
 from .schedule import ProximalSchedule
 from .update import PosteriorUpdate
 
 __all__ = ["ClosedFormUpdate"]
 
-# What float32 can hold with room for its root and its product with a gradient.
-_PRECISION_RANGE = 1e-30, 1e30
-
 
 class ClosedFormUpdate(PosteriorUpdate):
     """
-    λ ← λ · a(ĥ), with ĥ = (`likelihood_weight` · averaged curvature + 1/σ₀²)/λ.
+    Λ ← Λ · a(ĥ), with ĥ = (`likelihood_weight` · averaged curvature + 1/σ₀²)/Λ.
+
+    κ rises with the relative variance v of a tensor's target, κ(1 + v), so that steps which noise could turn are
+    shorter; and where a step would carry a weight further than the schedule's trust region, it is what a larger κ
+    would make of it: the bound itself.
 
     Args:
         posterior, prior, likelihood_weight: see `PosteriorUpdate`.
-        schedule: κ over the curvature steps.
+        schedule: κ over the curvature steps, and the trust region.
+        inner_loop: find a(ĥ) by gradient steps instead of its closed form.
     """
 
     def __init__(
-        self, posterior: Posterior, prior: GaussianPrior, likelihood_weight: float, schedule: ProximalSchedule
+        self,
+        posterior: Posterior,
+        prior: GaussianPrior,
+        likelihood_weight: float,
+        schedule: ProximalSchedule,
+        inner_loop: InnerLoop | None = None,
     ) -> None:
         super().__init__(posterior, prior, likelihood_weight)
-        self.schedule = schedule
-        self.average = CurvatureAverage()
+        assert isinstance(posterior.family, ClosedFormFamily)
+        self.family: ClosedFormFamily = posterior.family
+        self.schedule, self.inner_loop = schedule, inner_loop
+        if inner_loop is not None and inner_loop.norm == "none" and self.family.is_matrix:
+            raise ValueError(f"score_norm='none' is for isotropic and diagonal posteriors, not {self.family.name}.")
+        self.average = CurvatureAverage(self.family)
 
     def _move_precision(self, curvature: list[Tensor], learning_rate: float) -> None:
         self.average.update(curvature)
         if not self.average.ready:
             return
-        kappa = self.schedule(self.average.steps - 2)
-        likelihood = self.average.per_weight() if self.average.detail else list(self.average.pooled())
-        for value, old, prior in zip(likelihood, self.posterior.family.precision, self.prior.precision, strict=True):
-            target = value.mul_(self.likelihood_weight).add_(prior)
-            old.mul_(precision_ratio(target / old, kappa)).clamp_(*_PRECISION_RANGE)
+        weight, kappa = self.likelihood_weight, self.schedule(self.average.steps - 2)
+        noise = (weight * self.average.error()).square().tolist()
+        level = self.average.level().tolist()
+        for i, prior in enumerate(self.prior.precision):
+            step = self._step(kappa * (1 + noise[i] / (weight * level[i] + prior) ** 2))
+            pieces = self.family.pieces(self.family.own(i))
+            targets = self.average.targets(i, level[i], weight, prior)
+            for own, target in zip(pieces, targets, strict=True):
+                self.family.scale_(own, self.family.relative_(own, target), step(own))
+
+    def _step(self, kappa: float) -> Callable[[Tensor], Callable[[Tensor], Tensor]]:
+        """For a piece of Λ, the function from relative curvature ĥ to the ratio a."""
+        bounds = self.schedule.ratio_bounds
+        if self.inner_loop is None:
+            return lambda own: lambda h: precision_ratio_(h, kappa, bounds)
+        loop = self.inner_loop
+        return lambda own: lambda h: loop.precision_ratio(h, kappa, own).clamp_(*bounds)
 
     def known(self) -> Callable[[int], Tensor] | None:
         return self.average.known()

@@ -9,72 +9,89 @@ between weights beyond the spread that noise explains.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["CurvatureAverage", "positive_mean"]
+from ..posterior import ClosedFormFamily
 
-# Exponent of the averaging: estimate number u enters with weight about u^_FORGETTING. Curvature changes while the
+__all__ = ["FORGETTING", "CurvatureAverage", "positive_mean"]
+
+# Exponent of the averaging: estimate number u enters with weight about u^FORGETTING. Curvature changes while the
 # mean moves; polynomial weights forget the beginning, and still average over a constant share of the run (Shamir and
 # Zhang, ICML 2013), so that the average converges.
-_FORGETTING = 3
+FORGETTING = 3
 
 
-def positive_mean(estimate: Tensor, error: Tensor) -> Tensor:
+def positive_mean(estimate: Tensor, error: Tensor | float) -> Tensor:
     """
     The mean of a curvature that cannot be negative, given an unbiased `estimate` with standard deviation `error`.
 
     ½[x + √(x² + (8/π) e²)]: equal to the mean of a normal truncated at zero at x = 0 and for |x| ≫ e, smooth and
     close in between. A bad estimate thus keeps the posterior narrow (0.8 e or more), instead of opening it.
     """
-    root = torch.hypot(estimate, math.sqrt(8 / math.pi) * error)
-    return (estimate + root) / 2
+    square = (8 / math.pi) * error**2
+    return (estimate * estimate).add_(square).sqrt_().add_(estimate).mul_(0.5)
 
 
 class CurvatureAverage:
     """
     Running averages of curvature estimates x of the mean loss, in inverse squared units of the weights.
 
-    Per tensor it keeps the mean of its pooled estimate and the variance of one such estimate; for families with a
-    precision per weight also the mean per weight and one noise variance for all weights of the tensor. Variances come
-    from innovations (what a new estimate differs by from the mean so far), so that change counts as noise.
+    Per tensor it keeps the mean of its pooled estimate (its level) and the variance of one such estimate; where a
+    tensor has more than one number also their means and one noise variance for all. Variances come from innovations
+    (what a new estimate differs by from the mean so far), so that change counts as noise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, family: ClosedFormFamily) -> None:
+        self.family = family
         self.steps = 0
         self.spread = 1.0  # variance of the running mean, in units of the variance of one estimate
         self.pool = torch.empty(0, dtype=torch.float64)
         self.pool_noise = torch.empty(0, dtype=torch.float64)
         self.detail: list[Tensor] = []
         self.detail_noise = torch.empty(0, dtype=torch.float64)
+        self._shrinkage: Tensor | None = None
 
     @torch.no_grad()
     def update(self, estimates: list[Tensor]) -> None:
-        """Take in one estimate for each tensor, of shape () or of the weight's; the tensors are used up."""
-        detailed = estimates[0].dim() > 0
-        pool = torch.stack([x.double().mean() for x in estimates]).cpu()
+        """
+        Take in one estimate for each tensor; the tensors are used up.
+
+        Raises:
+            FloatingPointError: an estimate is not finite; nothing was changed.
+        """
+        pool = torch.stack([self.family.level(x) for x in estimates]).cpu()
         if not bool(pool.isfinite().all()):
             raise FloatingPointError("A curvature estimate is not finite; the averages were left as they were.")
-        rate = (_FORGETTING + 1) / (self.steps + _FORGETTING + 1)
+        detailed = estimates[0].dim() > 0
+        rate = (FORGETTING + 1) / (self.steps + FORGETTING + 1)
         if self.steps == 0:
             self.pool, self.pool_noise = pool, torch.zeros_like(pool)
             if detailed:
-                self.detail, self.detail_noise = [x.float() for x in estimates], torch.zeros_like(pool)
+                self.detail, self.detail_noise = estimates, torch.zeros_like(pool)
         else:
-            first = self.steps == 1
+            noise_rate = 1.0 if self.steps == 1 else rate
             scale = 1 / (1 + self.spread)
-            self.pool_noise = _blend(self.pool_noise, (pool - self.pool).square() * scale, 1.0 if first else rate)
+            self.pool_noise = _blend(self.pool_noise, (pool - self.pool).square() * scale, noise_rate)
             self.pool = _blend(self.pool, pool, rate)
             if detailed:
-                for x, mean in zip(estimates, self.detail, strict=True):
-                    x.sub_(mean)
-                squares = torch.stack([x.double().square().mean() for x in estimates]).cpu()
-                self.detail_noise = _blend(self.detail_noise, squares * scale, 1.0 if first else rate)
-                torch._foreach_add_(self.detail, estimates, alpha=rate)
+                squares = torch.stack(
+                    [self._innovate_(x, mean, rate) for x, mean in zip(estimates, self.detail, strict=True)]
+                ).cpu()
+                self.detail_noise = _blend(self.detail_noise, squares * scale, noise_rate)
             self.spread = (1 - rate) ** 2 * self.spread + rate**2
         self.steps += 1
+        self._shrinkage = None
+
+    def _innovate_(self, x: Tensor, mean: Tensor, rate: float) -> Tensor:
+        """mean ← mean + rate (x − mean); returns the mean square of x − mean."""
+        squares = []
+        for piece, old in zip(self.family.pieces(x), self.family.pieces(mean), strict=True):
+            squares.append(_square_sum(piece.sub_(old)))
+            old.add_(piece, alpha=rate)
+        return torch.stack(squares).double().sum() / x.numel()
 
     def known(self) -> Callable[[int], Tensor] | None:
         """The best unbiased guess of the i-th tensor's curvature, pool + w (own mean − pool), once there is one."""
@@ -83,7 +100,7 @@ class CurvatureAverage:
         if not self.detail:
             return lambda i: self.pool[i]
         pool, shrinkage = self.pool.tolist(), self.shrinkage().tolist()
-        return lambda i: self.detail[i].sub(pool[i]).mul_(shrinkage[i]).add_(pool[i])
+        return lambda i: self.family.add_level_(self.detail[i].mul(shrinkage[i]), (1 - shrinkage[i]) * pool[i])
 
     @property
     def ready(self) -> bool:
@@ -109,34 +126,62 @@ class CurvatureAverage:
         self.detail_noise = state["detail_noise"]
         detailed = "detail.0" in state
         self.detail = [state[f"detail.{i}"].to(d, copy=True) for i, d in enumerate(devices)] if detailed else []
+        self._shrinkage = None
 
-    def pooled(self) -> Tensor:
+    def error(self) -> Tensor:
+        """The standard deviation of each tensor's level, (tensors,)."""
+        return (self.spread * self.pool_noise).sqrt()
+
+    def level(self) -> Tensor:
         """The curvature of each tensor, positive, float64 on the CPU."""
-        return positive_mean(self.pool, (self.spread * self.pool_noise).sqrt())
+        return positive_mean(self.pool, self.error())
 
+    @torch.no_grad()
     def shrinkage(self) -> Tensor:
         """
-        The weight w in [0, 1) that each tensor's per-weight means get against the pool.
+        The weight w in [0, 1) that each tensor's own means get against the pool.
 
         1 − noise/between-variance would be the empirical-Bayes estimate. The noise counts double, so that a tensor
         gets detail only once the signal clearly exceeds what noise (or drift) could fake.
         """
-        noise = self.spread * self.detail_noise
-        between = torch.stack(
-            [(mean.double() - pool).square().mean().cpu() for mean, pool in zip(self.detail, self.pool, strict=True)]
-        )
-        signal = (between - 2 * noise).clamp_min(0)
-        return signal / (signal + noise).clamp_min(torch.finfo(torch.float64).tiny)
+        if self._shrinkage is None:
+            noise = self.spread * self.detail_noise
+            between = torch.stack([self._between(*pair) for pair in zip(self.detail, self.pool, strict=True)])
+            signal = (between - 2 * noise).clamp_min(0)
+            share = signal / (signal + noise).clamp_min(torch.finfo(torch.float64).tiny)
+            self._shrinkage = share.nan_to_num(0.0)  # after an overflow
+        return self._shrinkage
 
-    def per_weight(self) -> list[Tensor]:
-        """(1 − w)·pool + w·own mean, both made positive, in the weights' shapes, float32."""
-        errors = (self.spread * self.detail_noise).sqrt()
-        result = []
-        for mean, pool, weight, error in zip(self.detail, self.pooled(), self.shrinkage(), errors, strict=True):
-            w = weight.item()
-            own = positive_mean(mean, error.to(mean)) if w > 0 else mean
-            result.append(own.mul(w).add_((1 - w) * pool.item()))
-        return result
+    def _between(self, mean: Tensor, pool: Tensor) -> Tensor:
+        """The mean square of mean − pool·I. The mean's own level is the pool, but for rounding."""
+        squares = torch.stack([_square_sum(piece) for piece in self.family.pieces(mean)]).double().sum().cpu()
+        on_diagonal = 1 / mean.shape[-1] if self.family.is_matrix else 1.0
+        return (squares / mean.numel() - on_diagonal * pool.square()).clamp_min(0)
+
+    def targets(self, i: int, level: float, weight: float, prior: float) -> Iterator[Tensor]:
+        """
+        weight · [(1 − w) level + w · own mean] + prior of tensor i, the own mean made positive too, in the family's
+        pieces, which are new.
+        """
+        if not self.detail:
+            yield torch.tensor(weight * level + prior, dtype=torch.float64)
+            return
+        w = self.shrinkage()[i].item()
+        error = math.sqrt(self.spread * self.detail_noise[i].item())
+        if self.family.is_matrix:  # the root mean square of the noise's eigenvalues
+            error *= self.detail[i].shape[-1] ** 0.5
+        rest = weight * (1 - w) * level + prior
+        for mean in self.family.pieces(self.detail[i]):
+            if w > 0:
+                own = self.family.spectral(mean, lambda x: positive_mean(x, error)).mul_(weight * w)
+            else:
+                own = torch.zeros_like(mean)
+            yield self.family.add_level_(own, rest)
+
+
+def _square_sum(x: Tensor) -> Tensor:
+    flat = x.view(-1)
+    return torch.dot(flat, flat)
 
 
 def _blend(old: Tensor, new: Tensor, rate: float) -> Tensor:

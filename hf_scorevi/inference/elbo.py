@@ -7,6 +7,9 @@ to log σ, the KL to the prior taken analytically, is per weight
 
     N_eff σ E[gε] + σ²/σ₀² − 1 = ĥ − 1,      ĥ = (N_eff C + 1/σ₀²)/λ.
 
+For blocks Λ = R Rᵀ the same holds in the coordinates R(I + X), X lower triangular: the gradient by −X is the lower
+triangle of Ĥ − I, with Ĥ whitened by R.
+
 Sticking the landing drops the score of q's own parameters: the same gradients with the control variate of
 `ScoreStatistic` that takes the likelihood's part of λ for known curvature. Where that is the truth, no noise is left.
 """
@@ -18,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..posterior import GaussianPrior, Posterior
+from ..posterior import ClosedFormFamily, GaussianPrior, Posterior
 from .update import PosteriorUpdate
 
 __all__ = ["ElboUpdate"]
@@ -28,7 +31,7 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 class ElboUpdate(PosteriorUpdate):
     """
-    Adam on log σ, with the learning rate of the mean.
+    Adam on log σ (on X for blocks), with the learning rate of the mean.
 
     Args:
         posterior, prior, likelihood_weight: see `PosteriorUpdate`.
@@ -39,32 +42,33 @@ class ElboUpdate(PosteriorUpdate):
         self, posterior: Posterior, prior: GaussianPrior, likelihood_weight: float, stick_the_landing: bool
     ) -> None:
         super().__init__(posterior, prior, likelihood_weight)
+        assert isinstance(posterior.family, ClosedFormFamily)
+        self.family: ClosedFormFamily = posterior.family
         self.stick_the_landing = stick_the_landing
         self.steps = 0
-        self.first = [torch.zeros_like(p) for p in posterior.family.precision]
-        self.second = [torch.zeros_like(p) for p in posterior.family.precision]
+        self.first = [torch.zeros_like(self.family.own(i)) for i in range(len(posterior.params))]
+        self.second = [torch.zeros_like(first) for first in self.first]
 
     def _move_precision(self, curvature: list[Tensor], learning_rate: float) -> None:
         if not all(bool(value.isfinite().all()) for value in curvature):
             raise FloatingPointError("A gradient of log σ is not finite; the posterior was left as it was.")
         self.steps += 1
         bias = [1 - beta**self.steps for beta in _BETAS]
-        tensors = zip(
-            curvature, self.posterior.family.precision, self.prior.precision, self.first, self.second, strict=True
-        )
-        for value, precision, prior, first, second in tensors:
-            value = value.to(precision)
-            gradient = value.mul_(self.likelihood_weight).add_(prior).div_(precision).sub_(1)
+        tensors = zip(curvature, self.prior.precision, self.first, self.second, strict=True)
+        for i, (value, prior, first, second) in enumerate(tensors):
+            own = self.family.own(i)
+            target = self.family.add_level_(value.to(own).mul_(self.likelihood_weight), prior)
+            gradient = self.family.add_level_(self.family.relative_(own, target), -1)
             first.lerp_(gradient, 1 - _BETAS[0])
             second.lerp_(gradient.square(), 1 - _BETAS[1])
             step = (first / bias[0]).div_((second / bias[1]).sqrt_().add_(_EPS))
-            precision.mul_(step.mul_(2 * learning_rate).exp_())  # log λ = −2 log σ
+            self.family.shift_log_std_(own, step.mul_(learning_rate))
 
     def known(self) -> Callable[[int], Tensor] | None:
         if not self.stick_the_landing:
             return None
-        prior = self.prior.precision
-        return lambda i: (self.posterior.family.precision[i] - prior[i]) / self.likelihood_weight
+        family, prior, weight = self.family, self.prior.precision, self.likelihood_weight
+        return lambda i: family.add_level_(family.as_curvature(i).clone(), -prior[i]).div_(weight)
 
     def shrinkage(self) -> Tensor | None:
         return None

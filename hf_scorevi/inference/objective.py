@@ -10,12 +10,16 @@ factor 4κ makes the minimiser under W = 1/λ_t and KL(q_t‖q) the closed form 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["gaussian_kl", "gradient_update", "proximal_objective", "score_matching_loss"]
+__all__ = ["InnerLoop", "gaussian_kl", "gradient_update", "proximal_objective", "score_matching_loss"]
+
+# Larger ĥ are clipped in the inner loop, so that the square of a gradient is finite in float32.
+_LARGEST_RATIO = 1e9
 
 Norm = Literal["precision", "none"]
 Proximal = Literal["forward", "reverse"]
@@ -132,3 +136,46 @@ def gradient_update(
         inner.step()
     with torch.no_grad():
         return mean + shift / precision.sqrt(), precision * log_ratio.exp()
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """
+    `update="gradient"` of the trainer: Adam on log a, a = λ/λ_t, from a = 1, on the objective above.
+
+    There the mean is the user's optimizer's, and the samples enter through the averaged ĥ alone: per weight, what is
+    minimised is W λ_t (a − ĥ)² + 4κ KL at c = 0. For blocks a and ĥ are eigenvalues relative to Λ_t.
+
+    Attributes:
+        steps: K, inner steps.
+        learning_rate: Adam's.
+        norm, proximal: see `proximal_objective`.
+    """
+
+    steps: int = 10
+    learning_rate: float = 0.05
+    norm: Norm = "precision"
+    proximal: Proximal = "forward"
+
+    def precision_ratio(self, h: Tensor, kappa: float, precision: Tensor) -> Tensor:
+        """
+        a after the inner steps, in the shape of ĥ.
+
+        Args:
+            precision: λ_t, used for norm `"none"` alone.
+        """
+        weight = precision.clone() if self.norm == "none" else 1.0
+        h = h.clamp(-_LARGEST_RATIO, _LARGEST_RATIO)
+        log_ratio = torch.zeros_like(h, requires_grad=True)
+        inner = torch.optim.Adam([log_ratio], lr=self.learning_rate)
+        one, zero = torch.ones_like(h), torch.zeros_like(h)
+        with torch.enable_grad():
+            for _ in range(self.steps):
+                inner.zero_grad()
+                a = log_ratio.exp()
+                penalty = (
+                    gaussian_kl(zero, one, zero, a) if self.proximal == "forward" else gaussian_kl(zero, a, zero, one)
+                )
+                ((weight * (a - h).square()).sum() + 4 * kappa * penalty).backward()  # type: ignore[no-untyped-call]
+                inner.step()
+        return log_ratio.detach().exp()

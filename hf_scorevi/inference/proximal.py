@@ -14,7 +14,7 @@ with ĝ = E[ŝ]/√λ_t, ĥ = −E[ŝ ε]/√λ_t of the score ŝ at θ = m_t + 
 import torch
 from torch import Tensor
 
-__all__ = ["mean_step", "objective", "precision_ratio", "precision_ratio_with_shift"]
+__all__ = ["mean_step", "objective", "precision_ratio", "precision_ratio_", "precision_ratio_with_shift"]
 
 _NEWTON_STEPS = 60
 
@@ -38,6 +38,18 @@ def precision_ratio(h: Tensor, kappa: float) -> Tensor:
     root = torch.hypot(u, torch.full_like(u, 2 * kappa**0.5))  # as √(u² + 4κ), without its overflow
     # For u < 0 the sum cancels; the conjugate form does not.
     return torch.where(u > 0, (u + root) / 2, 2 * kappa / (root - u))
+
+
+def precision_ratio_(h: Tensor, kappa: float, bounds: tuple[float, float]) -> Tensor:
+    """
+    `precision_ratio` kept within `bounds`, in the memory of `h` and two more of its size, without a gradient.
+
+    With s = |u| + √(u² + 4κ) it is 2κ/s + max(u, 0) for either sign of u, without cancellation.
+    """
+    low, high = (a - kappa / a for a in bounds)  # where u = a − κ/a meets the bounds: u² cannot overflow
+    u = h.sub_(kappa).clamp_(low, high)
+    s = (u * u).add_(4 * kappa).sqrt_().add_(u.abs())
+    return u.clamp_min_(0).add_(torch.div(2 * kappa, s, out=s))
 
 
 def precision_ratio_with_shift(h: Tensor, g: Tensor, kappa: float) -> Tensor:

@@ -32,7 +32,7 @@ class ScoreStatistic:
 
     Args:
         pairs: whether each sample is run as an antithetic pair.
-        known: gives the curvature of the mean loss as known so far for the i-th tensor, in the family's form.
+        known: gives the curvature of the mean loss as known so far for the i-th tensor, as the family takes it.
     """
 
     def __init__(self, posterior: Posterior, pairs: bool, known: Callable[[int], Tensor] | None = None) -> None:
@@ -62,7 +62,7 @@ class ScoreStatistic:
 
     @torch.no_grad()
     def _center_gradient(self, seed: int, share: float) -> None:
-        """g → g − hσε: a single sample's gradient without the part of its noise that is known (a pair has none)."""
+        """g → g − C(θ − m): without the part of a single sample's noise that is known (a pair has none)."""
         assert self._known is not None
         posterior = self._posterior
         for number, bucket in enumerate(posterior.buckets):
@@ -71,7 +71,7 @@ class ScoreStatistic:
             for i, e in zip(bucket, noise, strict=True):
                 grad = posterior.params[i].grad
                 if grad is not None:
-                    grad.sub_(e.mul_(self._known(i)), alpha=share)
+                    grad.sub_(posterior.family.apply(i, self._known(i), e), alpha=share)
 
     @torch.no_grad()
     def _record(self, seed: int, weight: float, share: float = 0.0) -> None:
@@ -85,7 +85,7 @@ class ScoreStatistic:
             if share and self._known is not None:
                 known = posterior.family.known_part(noise, index, [self._known(i) for i in index])
                 self._add(index, known, -share)
-            self._add(index, posterior.family.correlate([g.float() for g in grads.values()], noise), weight)
+            self._add(index, posterior.family.correlate([g.float() for g in grads.values()], noise, index), weight)
 
     def _add(self, index: list[int], values: list[Tensor], weight: float) -> None:
         for i, value in zip(index, values, strict=True):
@@ -96,18 +96,13 @@ class ScoreStatistic:
     @torch.no_grad()
     def curvature(self, scale: float) -> list[Tensor]:
         """
-        The estimate of the loss's curvature, scale·½(g₊ − g₋)ε/σ or scale·gε/σ, for each tensor: its mean over the
-        tensor (`isotropic`) or per weight (`diagonal`). A tensor that never had a gradient has curvature zero.
+        The estimate of the loss's curvature, scale·½(g₊ − g₋)εᵀΛ^½ or scale·gεᵀΛ^½, for each tensor in the family's
+        form: its mean over the tensor (`isotropic`), per weight (`diagonal`), …. A tensor that never had a gradient
+        has curvature zero.
 
         Args:
             scale: turns the sum into a mean over passes; also undoes a gradient scaler's factor.
         """
-        posterior = self._posterior
-        sums = []
-        for total, p, precision in zip(self._sums, posterior.params, posterior.family.precision, strict=True):
-            if total is None:
-                dtype = torch.float64 if precision.dim() == 0 else torch.float32
-                total = torch.zeros(precision.shape, dtype=dtype, device=p.device)
-            sums.append(total.mul_(scale))
-        posterior.family.divide_by_std_(sums)
-        return sums
+        family, params = self._posterior.family, self._posterior.params
+        means = [None if total is None else total.mul_(scale) for total in self._sums]
+        return [family.curvature(i, mean, p.device) for i, (mean, p) in enumerate(zip(means, params, strict=True))]

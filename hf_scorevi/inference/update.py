@@ -1,4 +1,4 @@
-"""What moves a posterior's precisions, whatever the objective: statistics in, λ moved."""
+"""What moves a posterior's precisions, whatever the objective: statistics in, Λ moved."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..posterior import GaussianPrior, Posterior
+from ..posterior import GaussianPrior, Posterior, mean_variance
 
-__all__ = ["PosteriorUpdate", "mean_square_shift", "mean_variance"]
+__all__ = ["PosteriorUpdate", "mean_square_shift"]
 
 
 class PosteriorUpdate(ABC):
     """
-    Moves λ given estimates of the loss's curvature, and the prior's scale by empirical Bayes.
+    Moves Λ given estimates of the loss's curvature, and the prior's scale by empirical Bayes.
 
     Args:
         likelihood_weight: N_eff per unit of loss: the log-likelihood is −`likelihood_weight` · (mean loss).
@@ -31,7 +31,7 @@ class PosteriorUpdate(ABC):
         One step.
 
         Args:
-            curvature: estimates of the mean loss's second derivative, one tensor each (see `ScoreStatistic`).
+            curvature: estimates of the mean loss's second derivatives, one tensor each (see `ScoreStatistic`).
             learning_rate: of the mean's optimizer at this step, for objectives that have no step size of their own.
 
         Raises:
@@ -50,7 +50,7 @@ class PosteriorUpdate(ABC):
 
     @abstractmethod
     def shrinkage(self) -> Tensor | None:
-        """Weight of per-weight detail in each tensor's precision, shape (tensors,); `None` if nothing is shrunk."""
+        """Weight of a tensor's own detail against its pool, shape (tensors,); `None` if nothing is shrunk."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs besides the weights and their precisions."""
@@ -64,11 +64,6 @@ class PosteriorUpdate(ABC):
         """The inverse of `state_dict`."""
         self.prior.std, self.prior.scale = state["prior.std"].tolist(), state["prior.scale"].tolist()
         self.prior.mean = [state[f"prior.mean.{i}"].to(p.device) for i, p in enumerate(self.posterior.params)]
-
-
-def mean_variance(posterior: Posterior) -> list[float]:
-    """mean 1/λ of each tensor."""
-    return [precision.double().reciprocal().mean().item() for precision in posterior.family.precision]
 
 
 def mean_square_shift(posterior: Posterior, prior: GaussianPrior) -> list[float]:

@@ -1,8 +1,8 @@
 """What q(θ) is: families, prior, which weights, noise, temperature."""
 
 from .config import PosteriorConfig
-from .divergence import kl_to_prior, posterior_figures
-from .families import FAMILIES, DiagonalGaussian, GaussianFamily, IsotropicGaussian
+from .divergence import kl_to_prior, mean_variance, posterior_figures
+from .families import FAMILIES, ClosedFormFamily, GaussianFamily, LowRankGaussian
 from .noise import draw_seed, mix, standard_normal
 from .posterior import Posterior, weight_scales
 from .prior import GaussianPrior
@@ -11,14 +11,15 @@ from .temperature import resolve_temperature
 
 __all__ = [
     "FAMILIES",
-    "DiagonalGaussian",
+    "ClosedFormFamily",
     "GaussianFamily",
     "GaussianPrior",
-    "IsotropicGaussian",
+    "LowRankGaussian",
     "Posterior",
     "PosteriorConfig",
     "draw_seed",
     "kl_to_prior",
+    "mean_variance",
     "mix",
     "posterior_figures",
     "resolve_temperature",

@@ -24,7 +24,9 @@ class PosteriorConfig:
     Args:
         family (`str`, defaults to `"isotropic"`):
             `"isotropic"`: one precision a tensor, no memory. `"diagonal"`: one precision a weight, shrunk towards the
-            tensor's by what the run itself shows of signal and noise.
+            tensor's by what the run itself shows of signal and noise. `"block_diagonal"`: dense r×r blocks along each
+            matrix's smaller side, made for LoRA. `"low_rank"`: diagonal plus rank `rank`, per tensor. `"full"`: dense
+            within each tensor, for heads and small models. Weights of different tensors are always independent.
         target (`str`, list of `str`, or callable, defaults to `"trainable"`):
             The Bayesian weights. `"trainable"`: all that require grad (on a PEFT model, the adapter's). A list of
             names or globs of modules or parameters (`["classifier", "vit.layers.11.*"]`). A callable `(name,
@@ -49,9 +51,14 @@ class PosteriorConfig:
         init_std (`float`, defaults to 0.01):
             Standard deviation at the start, relative to each tensor's root-mean-square weight. Start concentrated: a
             wide start collapses onto the prior.
+        rank (`int`, defaults to 8):
+            R of family `"low_rank"`, which keeps R more numbers a weight; meaningless for others.
     """
 
-    family: str = field(default="isotropic", metadata={"help": "Gaussian family: isotropic or diagonal."})
+    family: str = field(
+        default="isotropic",
+        metadata={"help": "Gaussian family: isotropic, diagonal, block_diagonal, low_rank or full."},
+    )
     target: Target = field(default="trainable", metadata={"help": "Bayesian weights: trainable, or names and globs."})
     exclude: Sequence[str] | None = field(default=None, metadata={"help": "Names and globs that stay deterministic."})
     prior_mean: str = field(default="initial", metadata={"help": "Centre of the prior: initial or zero."})
@@ -60,6 +67,7 @@ class PosteriorConfig:
     num_data: int | None = field(default=None, metadata={"help": "Number of terms of the likelihood."})
     noise_variance: float | None = field(default=None, metadata={"help": "Noise variance behind an MSE loss."})
     init_std: float = field(default=0.01, metadata={"help": "Initial std relative to each tensor's RMS weight."})
+    rank: int = field(default=8, metadata={"help": "Rank of family low_rank."})
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -72,6 +80,8 @@ class PosteriorConfig:
             value = getattr(self, name)
             if value != "auto":
                 setattr(self, name, _positive(name, value, " or 'auto'"))
+        if not isinstance(self.rank, int) or self.rank < 1:
+            raise ValueError(f"rank must be a whole number of at least 1, not {self.rank!r}.")
         for name in ("num_data", "noise_variance", "init_std"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))

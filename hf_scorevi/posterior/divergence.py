@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from .posterior import Posterior, weight_scales
 from .prior import GaussianPrior
 
-__all__ = ["kl_to_prior", "posterior_figures"]
+__all__ = ["kl_to_prior", "mean_variance", "posterior_figures"]
 
 # A weight whose precision the data raised by less than this share of the prior's has learned nothing.
 _AT_PRIOR = 0.05
@@ -15,14 +17,19 @@ _AT_PRIOR = 0.05
 
 @torch.no_grad()
 def kl_to_prior(posterior: Posterior, prior: GaussianPrior, mean_square_shift: list[float]) -> float:
-    """KL(q‖p) in nats: Σ ½[λ₀/λ + λ₀ (m−μ)² − 1 + log(λ/λ₀)], given mean (m−μ)² of each tensor."""
+    """KL(q‖p) in nats: Σ_j ½[λ₀ tr Λ⁻¹ + λ₀ ‖m−μ‖² − D + log det Λ − D log λ₀], given mean (m−μ)² of each tensor."""
     total = 0.0
-    tensors = zip(posterior.params, posterior.family.precision, prior.precision, mean_square_shift, strict=True)
-    for p, precision, prior_precision, shift in tensors:
-        ratio = precision.double() / prior_precision
-        per_weight = (ratio.reciprocal() - 1 + ratio.log()).mean().item() + prior_precision * shift
-        total += 0.5 * p.numel() * per_weight
+    tensors = zip(posterior.params, mean_variance(posterior), prior.precision, mean_square_shift, strict=True)
+    for i, (p, variance, prior_precision, shift) in enumerate(tensors):
+        per_weight = prior_precision * (variance + shift) - 1 - math.log(prior_precision)
+        total += 0.5 * (p.numel() * per_weight + posterior.family.log_det(i))
     return total
+
+
+@torch.no_grad()
+def mean_variance(posterior: Posterior) -> list[float]:
+    """The mean variance of each tensor's weights."""
+    return [posterior.family.variance(i).mean(dtype=torch.float64).item() for i in range(len(posterior.params))]
 
 
 @torch.no_grad()
@@ -34,11 +41,12 @@ def posterior_figures(posterior: Posterior, prior: GaussianPrior) -> dict[str, f
     scales = torch.tensor(weight_scales(posterior.params), dtype=torch.float64)
     sizes = torch.tensor([p.numel() for p in posterior.params], dtype=torch.float64)
     mean, square, at_prior = [], [], []
-    for precision, prior_precision in zip(posterior.family.precision, prior.precision, strict=True):
-        variance = precision.double().reciprocal()
-        mean.append(variance.sqrt().mean().item())
-        square.append(variance.mean().item())
-        at_prior.append((precision < (1 + _AT_PRIOR) * prior_precision).double().mean().item())
+    for i, prior_precision in enumerate(prior.precision):
+        variance = posterior.family.variance(i)
+        mean.append(variance.sqrt().mean(dtype=torch.float64).item())
+        square.append(variance.mean(dtype=torch.float64).item())
+        near = posterior.family.diagonal(i) < (1 + _AT_PRIOR) * prior_precision
+        at_prior.append(near.float().mean(dtype=torch.float64).item())
     share = sizes / sizes.sum()
     relative = torch.tensor(mean, dtype=torch.float64) / scales
     average = (share * relative).sum()

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["PREDICTION_STREAM", "TRAINING_STREAM", "draw_seed", "mix", "standard_normal"]
+__all__ = ["LOW_RANK_STREAM", "PREDICTION_STREAM", "TRAINING_STREAM", "draw_seed", "mix", "standard_normal"]
 
-# First element of a key, so that the draws of training and of prediction never coincide.
-TRAINING_STREAM, PREDICTION_STREAM = 0, 1
+# First element of a key, so that the draws of training, of prediction and of a first low-rank factor never coincide.
+TRAINING_STREAM, PREDICTION_STREAM, LOW_RANK_STREAM = 0, 1, 2
 
 _MASK = (1 << 64) - 1
 

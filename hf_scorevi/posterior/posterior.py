@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ class Posterior:
 
     Args:
         params: the Bayesian weights by name, float32.
-        family: the precisions, over the same tensors in the same order.
+        family: the precisions, over the same tensors in the same order. They stay independent of each other.
     """
 
     def __init__(self, params: dict[str, nn.Parameter], family: GaussianFamily) -> None:
@@ -37,8 +38,12 @@ class Posterior:
     def initialise(cls, params: dict[str, nn.Parameter], config: PosteriorConfig) -> Posterior:
         """Concentrated on the present weights: std `config.init_std` times each tensor's root-mean-square weight."""
         values = list(params.values())
+        family = FAMILIES[config.family]
+        for name, p in params.items():
+            if problem := family.problem(p.shape):
+                raise ValueError(f"{name}: {problem}.")
         precision = [(config.init_std * scale) ** -2 for scale in weight_scales(values)]
-        return cls(params, FAMILIES[config.family](values, precision))
+        return cls(params, family(values, precision, config.rank))
 
     @property
     def num_weights(self) -> int:
@@ -47,8 +52,51 @@ class Posterior:
 
     @property
     def precision(self) -> dict[str, Tensor]:
-        """λ by name: shape () for `isotropic`, the weight's for `diagonal`; inverse squared units of the weight."""
-        return dict(zip(self.names, self.family.precision, strict=True))
+        """
+        Each weight's precision given the others (the diagonal of Λ) by name, in inverse squared units of the weight:
+        shape () for `isotropic`, the weight's for others.
+        """
+        return {name: self.family.diagonal(i) for i, name in enumerate(self.names)}
+
+    def state(self) -> list[tuple[str, str, Tensor]]:
+        """The live tensors that make up Λ, each with its weight's name and the family's suffix."""
+        return [
+            (name, suffix, value)
+            for suffix, values in self.family.state().items()
+            for name, value in zip(self.names, values, strict=True)
+        ]
+
+    @torch.no_grad()
+    def score(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """∇ log q = −Λ(θ − m) at the weights `values`, in the order and shapes of `params`."""
+        return [self.family.multiply(i, m - x) for i, (m, x) in enumerate(zip(self.params, values, strict=True))]
+
+    @torch.no_grad()
+    def log_prob(self, values: Sequence[Tensor]) -> float:
+        """log q at the weights `values`, in nats."""
+        total = 0.5 * sum(self.family.log_det(i) for i in range(len(self.params)))
+        for score, m, x in zip(self.score(values), self.params, values, strict=True):
+            total += 0.5 * (score * (x - m)).sum(dtype=torch.float64).item()
+        return total - 0.5 * self.num_weights * math.log(2 * math.pi)
+
+    @torch.no_grad()
+    def entropy(self) -> float:
+        """In nats."""
+        log_det = sum(self.family.log_det(i) for i in range(len(self.params)))
+        return 0.5 * (self.num_weights * (1 + math.log(2 * math.pi)) - log_det)
+
+    @torch.no_grad()
+    def kl(self, other: Posterior) -> float:
+        """KL(self‖other) in nats, for another posterior of the same family over tensors of the same shapes."""
+        if type(self.family) is not type(other.family):
+            raise ValueError(f"KL of a {self.family.name} to a {other.family.name} posterior is not implemented.")
+        total = 0.0
+        for i, (m, n) in enumerate(zip(self.params, other.params, strict=True)):
+            shift = m - n
+            quadratic = (shift * other.family.multiply(i, shift)).sum(dtype=torch.float64).item()
+            log_det = self.family.log_det(i) - other.family.log_det(i)
+            total += 0.5 * (self.family.trace(i, other.family) + quadratic - m.numel() + log_det)
+        return total
 
     def to_params_device(self) -> None:
         """Follow the weights after they were moved."""
@@ -62,8 +110,8 @@ class Posterior:
     @contextmanager
     def sampled(self, seed: int) -> Iterator[Sample]:
         """
-        The model with weights of one draw, θ = m + ε/√λ, inside the `with`; the mean, bit for bit, after it, whatever
-        happens inside.
+        The model with weights of one draw, θ = m + Λ^(−½)ε, inside the `with`; the mean, bit for bit, after it,
+        whatever happens inside.
         """
         with torch.no_grad():
             mean = [p.detach().clone() for p in self.params]
@@ -90,7 +138,7 @@ class Sample:
 
     @torch.no_grad()
     def flip_(self) -> None:
-        """θ → 2m − θ: the antithetic draw, m − ε/√λ."""
+        """θ → 2m − θ: the antithetic draw, m − Λ^(−½)ε."""
         torch._foreach_neg_(self._params)
         torch._foreach_add_(self._params, self._mean, alpha=2)
 

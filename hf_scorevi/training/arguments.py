@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+from ..inference import InnerLoop
+
 __all__ = ["ScoreVITrainingArguments"]
 
 _OBJECTIVES = ("score", "elbo", "elbo_stl")
-_UPDATES = ("closed_form",)
+_UPDATES = ("closed_form", "gradient")
+_NORMS = ("precision", "none")
+_PROXIMALS = ("forward", "reverse")
 _LESS_IS_BETTER = ("nll", "ece", "brier", "mse")
 
 
@@ -27,7 +31,8 @@ class ScoreVITrainingArguments(TrainingArguments):
             For the ELBO baselines: run each sample as a pair ±ε, at twice the cost. Curvature steps of `"score"`
             always do.
         update (`str`, defaults to `"closed_form"`):
-            How its minimiser is found: `"closed_form"`.
+            How its minimiser is found: `"closed_form"`, or `"gradient"`, the paper's `inner_steps` steps of Adam (for
+            a `low_rank` posterior, which has one way, leave the default).
         curvature_interval (`int`, defaults to 10):
             Every so many optimizer steps each micro-batch is run twice, at +ε and −ε, and the precisions move: a
             fraction `1 / curvature_interval` more time. Steps between are one forward and one backward.
@@ -37,6 +42,12 @@ class ScoreVITrainingArguments(TrainingArguments):
             κ, how strongly a new posterior is held to the last one.
         proximal_growth (`float`, defaults to 0.0):
             What κ grows by at each curvature step.
+        proximal (`str`, defaults to `"forward"`):
+            For `update="gradient"`: the proximal term is KL(q_t‖q), or KL(q‖q_t) with `"reverse"`.
+        score_norm (`str`, defaults to `"precision"`):
+            For `update="gradient"`: the norm of the score's error, weighted by 1/λ_t, or not at all with `"none"`.
+        inner_steps (`int`, defaults to 10), inner_learning_rate (`float`, defaults to 0.05):
+            For `update="gradient"`: steps of Adam on log λ at each curvature step.
         share_noise (`bool`, defaults to `False`):
             Use one draw of the weights for all micro-batches and processes of an optimizer step, so that the result
             does not depend on how its batch is split. Fresh draws are better: more samples for nothing.
@@ -46,13 +57,19 @@ class ScoreVITrainingArguments(TrainingArguments):
 
     objective: str = field(default="score", metadata={"help": "What moves the posterior: score, elbo or elbo_stl."})
     antithetic: bool = field(default=False, metadata={"help": "Pairs at every step, for the ELBO baselines."})
-    update: str = field(default="closed_form", metadata={"help": "How the step is solved: closed_form."})
+    update: str = field(default="closed_form", metadata={"help": "How the step is solved: closed_form or gradient."})
     curvature_interval: int = field(
         default=10, metadata={"help": "Optimizer steps from one curvature step (+1 pass each way) to the next."}
     )
     mc_samples: int = field(default=1, metadata={"help": "Weight samples per micro-batch and step."})
     proximal_weight: float = field(default=3.0, metadata={"help": "Proximal weight kappa."})
     proximal_growth: float = field(default=0.0, metadata={"help": "Growth of kappa per curvature step."})
+    proximal: str = field(
+        default="forward", metadata={"help": "Proximal term of update=gradient: forward or reverse."}
+    )
+    score_norm: str = field(default="precision", metadata={"help": "Norm of update=gradient: precision or none."})
+    inner_steps: int = field(default=10, metadata={"help": "Inner steps of update=gradient."})
+    inner_learning_rate: float = field(default=0.05, metadata={"help": "Adam's learning rate in update=gradient."})
     share_noise: bool = field(
         default=False, metadata={"help": "One weight draw for all micro-batches and processes of a step."}
     )
@@ -63,13 +80,16 @@ class ScoreVITrainingArguments(TrainingArguments):
         if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(_LESS_IS_BETTER):
             self.greater_is_better = False
         super().__post_init__()
-        for name, known in (("objective", _OBJECTIVES), ("update", _UPDATES)):
+        choices = {"objective": _OBJECTIVES, "update": _UPDATES, "proximal": _PROXIMALS, "score_norm": _NORMS}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}; choose one of {', '.join(known)}.")
-        for name in ("curvature_interval", "mc_samples", "eval_num_samples"):
+        for name in ("curvature_interval", "mc_samples", "inner_steps", "eval_num_samples"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        if not self.inner_learning_rate > 0:
+            raise ValueError(f"inner_learning_rate must be positive, not {self.inner_learning_rate!r}.")
         if not self.proximal_weight > 0 or not self.proximal_growth >= 0:
             raise ValueError("proximal_weight must be positive and proximal_growth not negative.")
         if self.batch_eval_metrics:
@@ -79,3 +99,9 @@ class ScoreVITrainingArguments(TrainingArguments):
                 "label_smoothing_factor is refused: a smoothed cross-entropy is not the likelihood of any data, so it "
                 "has no posterior. Set it to 0; the posterior predictive does not need it."
             )
+
+    def inner_loop(self) -> InnerLoop | None:
+        """The inner loop of `update="gradient"`, None for the closed form."""
+        if self.update == "closed_form":
+            return None
+        return InnerLoop(self.inner_steps, self.inner_learning_rate, self.score_norm, self.proximal)  # type: ignore[arg-type]

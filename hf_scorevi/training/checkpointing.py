@@ -53,7 +53,11 @@ def load_posterior_into(posterior: Posterior, folder: str | os.PathLike[str], mo
         raise PosteriorCheckpointError(
             f"The posterior in {folder} is {stored.family.name}, this trainer's is {posterior.family.name}."
         )
-    for own, value in zip(posterior.family.precision, stored.family.precision, strict=True):
+    if any(own.shape != value.shape for (*_, own), (*_, value) in zip(posterior.state(), stored.state(), strict=True)):
+        raise PosteriorCheckpointError(
+            f"The posterior in {folder} has another rank than this trainer's; give the same PosteriorConfig(rank=...)."
+        )
+    for (_, _, own), (_, _, value) in zip(posterior.state(), stored.state(), strict=True):
         own.copy_(value)
 
 

@@ -35,6 +35,14 @@ def refuse_unsupported(trainer: ScoreVITrainer) -> None:
         )
     if optim in _STEP_IN_BACKWARD or "layerwise" in optim:
         raise ValueError(f"optim={optim!r} steps inside backward, while weights are perturbed; choose another optim.")
+    family = trainer.posterior_config.family
+    if family == "low_rank" and (args.objective != "score" or args.update != "closed_form"):
+        raise ValueError(
+            f"A low_rank posterior has an update of its own, under objective='score' with update='closed_form'; "
+            f"objective={args.objective!r} with update={args.update!r} is for the other families."
+        )
+    if args.update == "gradient" and args.score_norm == "none" and family in ("block_diagonal", "full"):
+        raise ValueError(f"score_norm='none' is for isotropic and diagonal posteriors, not for {family!r}.")
     if args.fp16_full_eval or args.bf16_full_eval:
         raise ValueError(
             "fp16_full_eval and bf16_full_eval cast the weights, and the posterior's noise would be rounded away; use "

@@ -15,7 +15,14 @@ from transformers.utils import logging
 
 from ..errors import NonFiniteLossError
 from ..hub import StoredPosterior, load_posterior
-from ..inference import ClosedFormUpdate, ElboUpdate, PosteriorUpdate, ProximalSchedule, ScoreStatistic
+from ..inference import (
+    ClosedFormUpdate,
+    ElboUpdate,
+    LowRankUpdate,
+    PosteriorUpdate,
+    ProximalSchedule,
+    ScoreStatistic,
+)
 from ..posterior import GaussianPrior, Posterior, PosteriorConfig, select_parameters
 from .arguments import ScoreVITrainingArguments
 from .batch_norm import frozen_running_statistics
@@ -42,6 +49,10 @@ _METHOD_ARGUMENTS = (
     "mc_samples",
     "proximal_weight",
     "proximal_growth",
+    "proximal",
+    "score_norm",
+    "inner_steps",
+    "inner_learning_rate",
     "seed",
 )
 
@@ -93,11 +104,11 @@ class ScoreVITrainer(PosteriorTrainer):
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             **kwargs,
         )
+        self.posterior_config = posterior_config or PosteriorConfig()
         refuse_unsupported(self)
         # Most heads accept **kwargs but ignore num_items_in_batch; the Trainer would then not divide by the number of
         # accumulation steps, and the likelihood would weigh that many times too much.
         self.model_accepts_loss_kwargs = False
-        self.posterior_config = posterior_config or PosteriorConfig()
         self.add_callback(_StepHook(self))
         self._build_posterior()
 
@@ -118,11 +129,14 @@ class ScoreVITrainer(PosteriorTrainer):
             self.model, self.posterior_config, self.train_dataset, self.posterior.num_weights
         )
         parts = self.posterior, self.prior, self.likelihood.weight
-        if self.args.objective == "score":
-            schedule = ProximalSchedule(self.args.proximal_weight, self.args.proximal_growth)
-            self.update = ClosedFormUpdate(*parts, schedule)
-        else:
+        if self.args.objective != "score":
             self.update = ElboUpdate(*parts, stick_the_landing=self.args.objective == "elbo_stl")
+            return
+        schedule = ProximalSchedule(self.args.proximal_weight, self.args.proximal_growth)
+        if self.posterior_config.family == "low_rank":
+            self.update = LowRankUpdate(*parts, schedule)
+        else:
+            self.update = ClosedFormUpdate(*parts, schedule, self.args.inner_loop())
 
     # Training
 

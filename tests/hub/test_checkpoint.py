@@ -6,18 +6,18 @@ from safetensors.torch import load_file, save_file
 
 from hf_scorevi import PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import POSTERIOR_CONFIG_NAME, POSTERIOR_NAME, StoredPosterior, load_posterior, save_posterior
-from hf_scorevi.posterior import Posterior, select_parameters
+from hf_scorevi.posterior import FAMILIES, Posterior, select_parameters
 from tests.models import tiny_vit
 
 
-@pytest.fixture(params=["isotropic", "diagonal"])
+@pytest.fixture(params=sorted(FAMILIES))
 def saved(tmp_path, request):
     """A model, its posterior, and the folder that holds both."""
     model = tiny_vit()
     config = PosteriorConfig(family=request.param, exclude=["layernorm"])
     posterior = Posterior.initialise(select_parameters(model, exclude=config.exclude), config)
-    for i, precision in enumerate(posterior.family.precision):
-        precision.mul_(1 + torch.rand(precision.shape, generator=torch.Generator().manual_seed(i)))
+    for i, (_, _, value) in enumerate(posterior.state()):
+        value.mul_(1 + torch.rand(value.shape, generator=torch.Generator().manual_seed(i)))
     model.save_pretrained(tmp_path)
     save_posterior(tmp_path, model, posterior, StoredPosterior(config, num_data=50, temperature=0.1))
     return model, posterior, tmp_path
@@ -39,15 +39,15 @@ def test_round_trip_is_exact(saved):
     again, stored = load_posterior(folder, type(model).from_pretrained(folder))
     assert again.names == posterior.names
     assert again.family.name == posterior.family.name
-    for name, precision in posterior.precision.items():
-        assert torch.equal(again.precision[name], precision)
+    for (name, suffix, value), (*keys, other) in zip(posterior.state(), again.state(), strict=True):
+        assert [name, suffix] == keys and torch.equal(value, other)
     assert (stored.num_data, stored.temperature) == (50, 0.1)
     assert stored.config.exclude == ["layernorm"]
 
 
 def test_keys_are_those_of_the_means_file(saved):
     _, _, folder = saved
-    keys = set(load_file(folder / POSTERIOR_NAME))
+    keys = {key.removesuffix(".factor") for key in load_file(folder / POSTERIOR_NAME)}
     assert "vit.encoder.layer.0.attention.attention.query.weight" in keys
     assert keys < set(load_file(folder / "model.safetensors"))
     assert not [p.name for p in folder.iterdir() if p.name.endswith(".tmp")]
@@ -138,21 +138,21 @@ def damage_family(folder, key):
         (damage_delete, r"posterior\.safetensors is missing"),
         (damage_no_config, "it holds no posterior"),
         (damage_json, "is not a posterior's configuration"),
-        (damage_missing_key, "lacks 1 of the .* weights .*'classifier.weight'"),
+        (damage_missing_key, "lacks 1 of the .* tensors .*'classifier.weight"),
         (damage_extra_key, "has unexpected 1 of the .*'intruder'"),
-        (damage_shape, r"precision of 'classifier.weight' has shape \(2, 7\).*does not fit its mean"),
-        (damage_negative, "precision of 'classifier.weight' is not positive and finite"),
-        (damage_nan, "precision of 'classifier.weight' is not positive and finite"),
+        (damage_shape, r"precision of 'classifier.weight.*' has shape \(2, 7\).*does not fit its mean"),
+        (damage_negative, "precision of 'classifier.weight.*' (is|has a diagonal that is) not positive everywhere"),
+        (damage_nan, "precision of 'classifier.weight.*' is not finite everywhere"),
         (damage_mean, r"belongs to another mean: model\.safetensors differ"),
-        (damage_format, r"format version 2\.0; this hf_scorevi reads up to 1\.0\. Upgrade"),
+        (damage_format, r"format version 2\.0; this hf_scorevi reads up to 1\.1\. Upgrade"),
         (damage_field, "posterior_config.json is damaged"),
         (damage_family, "Unknown posterior family 'cauchy'"),
     ],
 )
 def test_a_posterior_that_does_not_fit_is_refused_by_name(saved, damage, message):
-    model, _, folder = saved
+    model, posterior, folder = saved
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    damage(folder, "classifier.weight")
+    damage(folder, "classifier.weight" + next(iter(posterior.family.state())))
     with pytest.raises(PosteriorCheckpointError, match=message):
         load_posterior(folder, model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -11,7 +11,7 @@ WEIGHT, PRIOR_STD = 40.0, 0.7
 
 def setting(family: str, precision) -> tuple[Posterior, GaussianPrior]:
     p = torch.nn.Parameter(torch.tensor([0.3, -0.2, 0.5]))
-    q = Posterior({"p": p}, FAMILIES[family]([p], [1.0]))
+    q = Posterior({"p": p}, FAMILIES[family]([p], [1.0], 8))
     q.family.precision[0].copy_(torch.as_tensor(precision))
     return q, GaussianPrior([torch.zeros(())], [PRIOR_STD], learn_std=False)
 

@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from scipy.optimize import root as scipy_root
 
 from hf_scorevi.inference import mean_step, objective, precision_ratio, precision_ratio_with_shift
+from hf_scorevi.inference.proximal import precision_ratio_
 
 
 def random_problems(n: int) -> list[tuple[float, float, float]]:
@@ -90,3 +91,11 @@ def test_no_cancellation_for_very_negative_curvature():
     """a → κ/|ĥ| as ĥ → −∞; the textbook form of the root would give 0 in float32."""
     a = precision_ratio(torch.tensor(-1e6, dtype=torch.float32), 2.0)
     assert a.item() == pytest.approx(2e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("kappa", [1e-3, 1.0, 1e3])
+def test_the_step_in_place_is_the_step_within_its_bounds(kappa):
+    h = torch.cat([-torch.logspace(-6, 38, 50), torch.zeros(1), torch.logspace(-6, 38, 50), torch.tensor([torch.inf])])
+    bounds = 0.05, 4.5
+    got = precision_ratio_(h.clone(), kappa, bounds)
+    torch.testing.assert_close(got.double(), precision_ratio(h.double(), kappa).clamp(*bounds), rtol=1e-5, atol=0)

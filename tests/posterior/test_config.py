@@ -8,7 +8,7 @@ from hf_scorevi import PosteriorConfig
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"family": "banana"}, "Unknown posterior family 'banana'; choose one of diagonal, isotropic"),
+        ({"family": "banana"}, "Unknown posterior family 'banana'; choose one of block_diagonal, diagonal, full"),
         ({"prior_mean": "mean"}, "prior_mean must be"),
         ({"prior_std": -1}, "prior_std must be a positive number or 'auto', not -1"),
         ({"prior_std": "wide"}, "prior_std must be a positive number or 'auto', not 'wide'"),

@@ -13,7 +13,7 @@ def setting():
     params = {"a": torch.nn.Parameter(torch.randn(6, 5)), "b": torch.nn.Parameter(torch.randn(7))}
     values = list(params.values())
     prior = GaussianPrior([torch.randn(6, 5), torch.zeros(())], [0.7, 1.3], learn_std=True)
-    family = FAMILIES["diagonal"](values, [1.0, 1.0])
+    family = FAMILIES["diagonal"](values, [1.0, 1.0], 8)
     for precision in family.precision:
         precision.uniform_(0.5, 20)
     return Posterior(params, family), prior

@@ -27,8 +27,17 @@ def everything(t: ScoreVITrainer) -> dict[str, torch.Tensor]:
     return values | {f"state.{name}": value.clone() for name, value in t.update.state_dict().items()}
 
 
-@pytest.mark.parametrize("family", ["isotropic", "diagonal"])
-@pytest.mark.parametrize("make_model", [lambda **k: tiny_vit(hidden_dropout_prob=0.1, **k), tiny_resnet])
+def dropout_vit(**kwargs):
+    return tiny_vit(hidden_dropout_prob=0.1, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("family", "make_model"),
+    [
+        *((family, model) for family in ("isotropic", "diagonal") for model in (dropout_vit, tiny_resnet)),
+        *((family, dropout_vit) for family in ("block_diagonal", "low_rank", "full")),
+    ],
+)
 def test_resume_is_bit_exact(tmp_path, family, make_model):
     config = PosteriorConfig(family=family, init_std=0.05)
     whole = trainer(tmp_path / "whole", make_model(), config)
@@ -114,12 +123,21 @@ def test_a_damaged_state_stops_resuming_with_a_way_out(tmp_path):
     [
         (PosteriorConfig(target=["classifier"]), "is over other weights than this trainer's"),
         (PosteriorConfig(family="diagonal"), "is isotropic, this trainer's is diagonal"),
+        (PosteriorConfig(family="low_rank", rank=2), "is isotropic, this trainer's is low_rank"),
     ],
 )
 def test_resuming_with_another_posterior_is_refused(tmp_path, config, message):
     trainer(tmp_path).train()
     with pytest.raises(PosteriorCheckpointError, match=message):
         trainer(tmp_path / "again", config=config).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+
+
+def test_resuming_with_another_rank_is_refused(tmp_path):
+    trainer(tmp_path, config=PosteriorConfig(family="low_rank", rank=2)).train()
+    with pytest.raises(PosteriorCheckpointError, match=r"has another rank.*PosteriorConfig\(rank="):
+        trainer(tmp_path / "again", config=PosteriorConfig(family="low_rank", rank=3)).train(
+            resume_from_checkpoint=str(tmp_path / "checkpoint-3")
+        )
 
 
 def test_a_half_written_checkpoint_is_refused(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_scorevi import ScoreVITrainer
+from hf_scorevi import PosteriorConfig, ScoreVITrainer
 from hf_scorevi.training.refusals import upcast
 from tests.models import arguments, images, tiny_vit
 
@@ -12,11 +12,14 @@ from tests.models import arguments, images, tiny_vit
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is refused.*not the likelihood"),
         ({"batch_eval_metrics": True}, "batch_eval_metrics is not supported"),
         ({"objective": "magic"}, "Unknown objective 'magic'; choose one of score"),
-        ({"update": "magic"}, "Unknown update 'magic'; choose one of closed_form"),
+        ({"update": "magic"}, "Unknown update 'magic'; choose one of closed_form, gradient"),
         ({"eval_num_samples": 0}, "eval_num_samples must be a whole number of at least 1, not 0"),
         ({"curvature_interval": 0}, "curvature_interval must be a whole number of at least 1"),
         ({"mc_samples": 1.5}, "mc_samples must be a whole number"),
         ({"proximal_weight": 0.0}, "proximal_weight must be positive"),
+        ({"proximal": "sideways"}, "Unknown proximal 'sideways'; choose one of forward, reverse"),
+        ({"score_norm": "max"}, "Unknown score_norm 'max'; choose one of precision, none"),
+        ({"inner_learning_rate": 0.0}, "inner_learning_rate must be positive"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused_at_once(tmp_path, kwargs, message):
@@ -35,6 +38,20 @@ def test_arguments_that_cannot_work_are_refused_at_once(tmp_path, kwargs, messag
 def test_set_ups_that_would_be_wrong_are_refused(tmp_path, kwargs, message):
     with pytest.raises(ValueError, match=message):
         ScoreVITrainer(tiny_vit(), arguments(tmp_path, **kwargs), train_dataset=images())
+
+
+@pytest.mark.parametrize(
+    ("family", "kwargs", "message"),
+    [
+        ("low_rank", {"objective": "elbo"}, "low_rank posterior has an update of its own.*objective='elbo'"),
+        ("low_rank", {"update": "gradient"}, "low_rank posterior has an update of its own.*update='gradient'"),
+        ("full", {"update": "gradient", "score_norm": "none"}, "score_norm='none' is for isotropic and diagonal"),
+    ],
+)
+def test_what_a_family_cannot_do_is_refused(tmp_path, family, kwargs, message):
+    config = PosteriorConfig(family=family)
+    with pytest.raises(ValueError, match=message):
+        ScoreVITrainer(tiny_vit(), arguments(tmp_path, **kwargs), train_dataset=images(), posterior_config=config)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,18 @@ def trained(folder, model=None, config=None, **kwargs) -> ScoreVITrainer:
     return trainer
 
 
-@pytest.mark.parametrize("family", ["isotropic", "diagonal"])
-@pytest.mark.parametrize("make_model", [tiny_vit, tiny_resnet])
-@pytest.mark.parametrize("mc_samples", [1, 2])
+@pytest.mark.parametrize(
+    ("family", "make_model", "mc_samples"),
+    [
+        *(
+            (family, model, n)
+            for family in ("isotropic", "diagonal")
+            for model in (tiny_vit, tiny_resnet)
+            for n in (1, 2)
+        ),
+        *((family, tiny_vit, 1) for family in ("block_diagonal", "low_rank", "full")),
+    ],
+)
 def test_gradient_accumulation_is_exact(tmp_path, family, make_model, mc_samples):
     """k micro-batches of b give what one batch of k·b gives; for ResNet too, which ignores num_items_in_batch."""
     results = []
