@@ -4,6 +4,7 @@ Compare score-matching variational inference with ADVI, GSM and BaM on targets w
     python benchmarks/synthetic.py --data-dir PATH/posteriordb --output-dir outputs/synthetic
     python benchmarks/synthetic.py --quick                               # about a minute, a few targets
     python benchmarks/synthetic.py --targets mixture noisy-1 --methods score_vi bam --seeds 5
+    python benchmarks/synthetic.py --report a/results.json b/results.json    # one report of earlier runs
 
 Writes report.md, one figure a group of targets, and results.json with every run's trace, settings, versions and
 hardware. Without --data-dir the reference posteriors (posteriordb) are left out.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
@@ -90,12 +92,18 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, help="samples for each update (default: each method's own)")
     parser.add_argument("--family", default="full")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes, one thread each")
+    parser.add_argument(
+        "--report", type=Path, nargs="+", help="results.json of earlier runs: run nothing, report them"
+    )
     parser.add_argument("--quick", action="store_true", help="few targets, small budget, two learning rates of ADVI")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
+    if args.report:
+        report_earlier(args.report, args.output_dir)
+        return
     settings = QUICK_SETTINGS if args.quick else Settings()
     settings = replace(settings, batch_size=args.batch_size, family=args.family)
     names = choose_targets(args.targets, args.data_dir)
@@ -117,13 +125,38 @@ def main(argv: Sequence[str] | None = None) -> None:
                   f"−ELBO {run.loss:.4g}, {run.evaluations} evaluations, {run.seconds:.1f} s", flush=True)  # fmt: skip
             if len(runs) % (len(args.methods) * seeds) == 0:  # an interruption loses one target
                 write_json(args.output_dir / "results.json", runs, settings, seeds)
+    report(runs, settings, seeds, args.output_dir)
+
+
+def report(runs: list[Run], settings: Settings, seeds: int, folder: Path) -> None:
+    """Write results.json, report.md and the figures."""
     compare_with_stl(runs)
-    write_json(args.output_dir / "results.json", runs, settings, seeds)
-    (args.output_dir / "report.md").write_text(markdown(runs, settings, seeds))
+    write_json(folder / "results.json", runs, settings, seeds)
+    (folder / "report.md").write_text(markdown(runs, settings, seeds))
     for group in dict.fromkeys(run.group for run in runs):
         figure = group_figure(group, [run for run in runs if run.group == group])
-        figure.savefig(args.output_dir / f"{group}.png")
-    print(f"report in {args.output_dir / 'report.md'}")
+        figure.savefig(folder / f"{group}.png")
+    print(f"report in {folder / 'report.md'}")
+
+
+def report_earlier(files: Sequence[Path], folder: Path) -> None:
+    """
+    One report of the runs in several results.json, which must share their settings. Of a run that stands in more than
+    one of them the last counts.
+
+    Raises:
+        SystemExit: the settings differ.
+    """
+    contents = [json.loads(path.read_text()) for path in files]
+    settings = {key: value for key, value in contents[0]["settings"].items() if key not in ("methods", "margin")}
+    for path, content in zip(files, contents, strict=True):
+        if any(content["settings"][key] != value for key, value in settings.items()):
+            raise SystemExit(f"{path} was made with other settings than {files[0]}: {content['settings']}")
+    found = [run for content in contents for run in content["runs"]]
+    runs = {(run["target"], run["method"], run["seed"]): Run.from_json(run) for run in found}
+    seeds = settings.pop("seeds")
+    folder.mkdir(parents=True, exist_ok=True)
+    report(list(runs.values()), Settings(**settings), seeds, folder)
 
 
 if __name__ == "__main__":

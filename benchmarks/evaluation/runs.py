@@ -71,6 +71,15 @@ class Run:
         columns = {key: [entry.get(key) for entry in self.trace] for key in keys}
         return _finite({**asdict(self), "trace": columns})
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Run":
+        """The inverse of `as_json`; numbers that JSON does not have are NaN."""
+        columns = values["trace"]
+        rows = zip(*columns.values(), strict=True)
+        trace = [{k: math.nan if v is None else v for k, v in zip(columns, row, strict=True)} for row in rows]
+        measures = {key: math.nan if v is None else v for key, v in values["measures"].items()}
+        return cls(**{**values, "trace": trace, "measures": measures})
+
     @property
     def loss(self) -> float:
         """Negative ELBO for ranking: infinite where a run failed."""

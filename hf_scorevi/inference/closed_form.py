@@ -20,8 +20,8 @@ class ClosedFormUpdate(PosteriorUpdate):
     """
     Λ ← Λ · a(ĥ), with ĥ = (`likelihood_weight` · averaged curvature + 1/σ₀²)/Λ.
 
-    κ rises with the relative variance v of a tensor's target, κ(1 + v), so that steps which noise could turn are
-    shorter; and where a step would carry a weight further than the schedule's trust region, it is what a larger κ
+    κ rises with the variance v of a tensor's pooled ĥ, κ(1 + v), so that steps which noise could turn are shorter; and
+    where a step would carry a weight further than the schedule's trust region, it is what a larger κ
     would make of it: the bound itself.
 
     Args:
@@ -54,7 +54,8 @@ class ClosedFormUpdate(PosteriorUpdate):
         noise = (weight * self.average.error()).square().tolist()
         level = self.average.level().tolist()
         for i, prior in enumerate(self.prior.precision):
-            step = self._step(kappa * (1 + noise[i] / (weight * level[i] + prior) ** 2))
+            present = self.family.diagonal(i).mean().item()
+            step = self._step(kappa * (1 + noise[i] / present**2))
             pieces = self.family.pieces(self.family.own(i))
             targets = self.average.targets(i, level[i], weight, prior)
             for own, target in zip(pieces, targets, strict=True):

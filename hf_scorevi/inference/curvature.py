@@ -70,7 +70,7 @@ class CurvatureAverage:
         if self.steps == 0:
             self.pool, self.pool_noise = pool, torch.zeros_like(pool)
             if detailed:
-                self.detail, self.detail_noise = estimates, torch.zeros_like(pool)
+                self.detail, self.detail_noise = list(estimates), torch.zeros_like(pool)
         else:
             noise_rate = 1.0 if self.steps == 1 else rate
             scale = 1 / (1 + self.spread)

@@ -19,7 +19,7 @@ class ProximalSchedule:
     tensor of D weights stays within D·`max_kl`.
     """
 
-    weight: float = 3.0
+    weight: float = 2.0
     growth: float = 0.0
     max_kl: float = 1.0
 

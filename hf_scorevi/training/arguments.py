@@ -38,7 +38,7 @@ class ScoreVITrainingArguments(TrainingArguments):
             fraction `1 / curvature_interval` more time. Steps between are one forward and one backward.
         mc_samples (`int`, defaults to 1):
             Weight samples per micro-batch and step; each costs a forward and a backward.
-        proximal_weight (`float`, defaults to 3.0):
+        proximal_weight (`float`, defaults to 2.0):
             κ, how strongly a new posterior is held to the last one.
         proximal_growth (`float`, defaults to 0.0):
             What κ grows by at each curvature step.
@@ -62,7 +62,7 @@ class ScoreVITrainingArguments(TrainingArguments):
         default=10, metadata={"help": "Optimizer steps from one curvature step (+1 pass each way) to the next."}
     )
     mc_samples: int = field(default=1, metadata={"help": "Weight samples per micro-batch and step."})
-    proximal_weight: float = field(default=3.0, metadata={"help": "Proximal weight kappa."})
+    proximal_weight: float = field(default=2.0, metadata={"help": "Proximal weight kappa."})
     proximal_growth: float = field(default=0.0, metadata={"help": "Growth of kappa per curvature step."})
     proximal: str = field(
         default="forward", metadata={"help": "Proximal term of update=gradient: forward or reverse."}

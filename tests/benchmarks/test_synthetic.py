@@ -38,6 +38,27 @@ def test_program(tmp_path: Path) -> None:
     assert (tmp_path / "gaussian.png").stat().st_size > 0 and (tmp_path / "noisy.png").stat().st_size > 0
 
 
+def test_a_report_of_earlier_runs(tmp_path: Path) -> None:
+    """What two programs ran separately makes one report, the same as if one had run it all."""
+    arguments = ["--quick", "--max-evaluations", "200", "--methods", "score_vi", "advi_stl"]
+    for name in ("gaussian-4", "noisy-1"):
+        synthetic.main([*arguments, "--output-dir", str(tmp_path / name), "--targets", name])
+    synthetic.main([*arguments, "--output-dir", str(tmp_path / "both"), "--targets", "gaussian-4", "noisy-1"])
+    files = [str(tmp_path / name / "results.json") for name in ("gaussian-4", "noisy-1")]
+    synthetic.main(["--report", *files, "--output-dir", str(tmp_path / "merged")])
+
+    def runs(name: str) -> list[dict]:
+        found = json.loads((tmp_path / name / "results.json").read_text())["runs"]
+        return [{key: value for key, value in run.items() if key != "seconds"} for run in found]
+
+    assert runs("merged") == runs("both")
+    assert "| noisy-1 | score_vi |" in (tmp_path / "merged" / "report.md").read_text()
+    other = ["--quick", "--max-evaluations", "100", "--targets", "noisy-1", "--methods", "bam"]
+    synthetic.main([*other, "--output-dir", str(tmp_path / "other")])
+    with pytest.raises(SystemExit, match="other settings"):
+        synthetic.main(["--report", *files, str(tmp_path / "other" / "results.json"), "--output-dir", str(tmp_path)])
+
+
 def test_targets_are_chosen_by_group_name_or_pattern() -> None:
     assert synthetic.choose_targets(["mixture-1d", "noisy-*"], None)[:2] == ["mixture-1d", "noisy-0"]
     assert len(synthetic.choose_targets(["gaussian"], None)) == 12

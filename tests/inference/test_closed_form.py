@@ -1,8 +1,10 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_scorevi.inference import ClosedFormUpdate, InnerLoop, LowRankUpdate, PosteriorUpdate, ProximalSchedule
 from hf_scorevi.posterior import FAMILIES, GaussianPrior, Posterior
+from hf_scorevi.posterior.families.elementwise import piece_size
 
 WEIGHTS = 50_000
 # Tensors, their shape, and how many updates of them make a million updates of single weights; fewer where the same
@@ -172,3 +174,33 @@ def test_the_inner_loops_minimiser_is_the_closed_form():
     h = torch.tensor([0.2, 0.9, 1.0, 1.7, -1.0]).double()
     got = InnerLoop(steps=4000, learning_rate=0.003).precision_ratio(h, 2.0, torch.ones_like(h))
     torch.testing.assert_close(got, precision_ratio(h, 2.0), rtol=1e-4, atol=0)
+
+
+class Allocations(TorchDispatchMode):
+    """Records the size of every tensor that an operation makes anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        known = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
+        for value in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(value, torch.Tensor) and value.untyped_storage().data_ptr() not in known:
+                self.largest = max(self.largest, value.numel())
+        return out
+
+
+@pytest.mark.parametrize("signal", [False, True])
+def test_a_diagonal_step_makes_no_tensor_of_a_weights_size(signal):
+    weights = 8 * piece_size(torch.device("cpu"))
+    update = make("diagonal", shape=(weights,), learn_std=False)
+    truth = 1 + signal * torch.rand(weights)
+    for _ in range(3):
+        update.step([truth + 0.1 * torch.randn(weights)], 0.0)
+    assert (update.shrinkage()[0] > 0) == signal
+    curvature = truth + 0.1 * torch.randn(weights)
+    with Allocations() as allocations:
+        update.step([curvature], 0.0)
+    assert 0 < allocations.largest <= piece_size(torch.device("cpu"))
