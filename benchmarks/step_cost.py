@@ -26,9 +26,12 @@ TENSORS = 10
 
 
 def closed_form(params: list[torch.nn.Parameter], shrunk: bool) -> tuple[Callable[[], None], Callable[[], None]]:
-    """A step, and what prepares it: fresh curvature with signal per weight, or (`shrunk`) with none."""
+    """
+    A step with empirical Bayes, as by default, and what prepares it: fresh curvature with signal per weight, or
+    (`shrunk`) with none.
+    """
     q = Posterior({f"p{i}": p for i, p in enumerate(params)}, FAMILIES["diagonal"](params, [1e4] * TENSORS, 0))
-    prior = GaussianPrior([torch.zeros((), device=p.device) for p in params], [1.0] * TENSORS, learn_std=False)
+    prior = GaussianPrior([p.detach().clone() for p in params], [1.0] * TENSORS, learn_std=True)
     update = ClosedFormUpdate(q, prior, 100.0, ProximalSchedule())
     truth = [torch.full_like(p, 100.0) if shrunk else 50 + 100 * torch.rand_like(p) for p in params]
     curvature: list[torch.Tensor] = []

@@ -22,6 +22,8 @@ __all__ = ["FORGETTING", "CurvatureAverage", "positive_mean"]
 # mean moves; polynomial weights forget the beginning, and still average over a constant share of the run (Shamir and
 # Zhang, ICML 2013), so that the average converges.
 FORGETTING = 3
+# What an absurd target is clipped to, so that float32 can hold it.
+_LARGEST = 1e30
 
 
 def positive_mean(estimate: Tensor, error: Tensor | float) -> Tensor:
@@ -161,7 +163,7 @@ class CurvatureAverage:
     def targets(self, i: int, level: float, weight: float, prior: float) -> Iterator[Tensor]:
         """
         weight · [(1 − w) level + w · own mean] + prior of tensor i, the own mean made positive too, in the family's
-        pieces, which are new.
+        pieces, which are new; of shape () where it is one number for all weights of a piece.
         """
         if not self.detail:
             yield torch.tensor(weight * level + prior, dtype=torch.float64)
@@ -170,13 +172,13 @@ class CurvatureAverage:
         error = math.sqrt(self.spread * self.detail_noise[i].item())
         if self.family.is_matrix:  # the root mean square of the noise's eigenvalues
             error *= self.detail[i].shape[-1] ** 0.5
-        rest = weight * (1 - w) * level + prior
+        rest = min(weight * (1 - w) * level + prior, _LARGEST)
         for mean in self.family.pieces(self.detail[i]):
             if w > 0:
                 own = self.family.spectral(mean, lambda x: positive_mean(x, error)).mul_(weight * w)
+                yield self.family.add_level_(own, rest)
             else:
-                own = torch.zeros_like(mean)
-            yield self.family.add_level_(own, rest)
+                yield self.family.constant(mean, rest)
 
 
 def _square_sum(x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def kl_to_prior(posterior: Posterior, prior: GaussianPrior, mean_square_shift: l
 @torch.no_grad()
 def mean_variance(posterior: Posterior) -> list[float]:
     """The mean variance of each tensor's weights."""
-    return [posterior.family.variance(i).mean(dtype=torch.float64).item() for i in range(len(posterior.params))]
+    return [posterior.family.mean_variance(i) for i in range(len(posterior.params))]
 
 
 @torch.no_grad()

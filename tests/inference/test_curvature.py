@@ -30,8 +30,9 @@ def diagonal() -> CurvatureAverage:
 
 
 def estimate(average: CurvatureAverage) -> torch.Tensor:
-    """The averaged curvature of the one tensor."""
-    return torch.cat(list(average.targets(0, average.level()[0].item(), 1.0, 0.0)))
+    """The averaged curvature of the one tensor, which is one piece."""
+    (piece,) = average.targets(0, average.level()[0].item(), 1.0, 0.0)
+    return piece.float().expand(average.detail[0].shape)
 
 
 def feed(average: CurvatureAverage, truth: torch.Tensor, noise: float, steps: int) -> None:

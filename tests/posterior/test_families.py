@@ -136,6 +136,7 @@ def test_figures_of_single_weights(family):
         torch.testing.assert_close(q.precision[q.names[i]].double().expand(p.shape), expected, rtol=1e-4, atol=0)
         variance = torch.linalg.inv(matrix).diagonal().view(p.shape)
         torch.testing.assert_close(q.family.variance(i).double().expand(p.shape), variance, rtol=1e-3, atol=0)
+        assert q.family.mean_variance(i) == pytest.approx(variance.mean().item(), rel=1e-4)
         assert q.family.log_det(i) == pytest.approx(matrix.logdet().item(), rel=1e-5)
 
 

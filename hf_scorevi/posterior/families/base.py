@@ -64,6 +64,10 @@ class GaussianFamily(ABC):
     def variance(self, i: int) -> Tensor:
         """The variance of each weight, shape () if it is one for all, otherwise the weight's."""
 
+    def mean_variance(self, i: int) -> float:
+        """The mean over the weights' variances."""
+        return self.variance(i).mean(dtype=torch.float64).item()
+
     @abstractmethod
     def log_det(self, i: int) -> float:
         """log det Λ."""
@@ -126,6 +130,11 @@ class ClosedFormFamily(GaussianFamily):
     @abstractmethod
     def add_level_(curvature: Tensor, value: float) -> Tensor:
         """curvature + value·I, in place."""
+
+    @staticmethod
+    @abstractmethod
+    def constant(like: Tensor, value: float) -> Tensor:
+        """value·I as a curvature that goes with pieces like `like`."""
 
     @staticmethod
     @abstractmethod

@@ -123,6 +123,10 @@ class _BlockGaussian(ClosedFormFamily):
         return curvature
 
     @staticmethod
+    def constant(like: Tensor, value: float) -> Tensor:
+        return value * torch.eye(like.shape[-1], dtype=like.dtype, device=like.device).expand_as(like)
+
+    @staticmethod
     def spectral(curvature: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         values, basis = _eigh(curvature)
         return _symmetric((basis * function(values)[:, None]) @ basis.transpose(-2, -1))

@@ -44,6 +44,10 @@ class _ElementwiseGaussian(ClosedFormFamily):
     def variance(self, i: int) -> Tensor:
         return self.precision[i].reciprocal()
 
+    def mean_variance(self, i: int) -> float:
+        sums = torch.stack([piece.reciprocal().sum() for piece in self.pieces(self.precision[i])])
+        return sums.double().sum().item() / self.precision[i].numel()
+
     def apply(self, i: int, curvature: Tensor, x: Tensor) -> Tensor:
         return x * curvature
 
@@ -67,12 +71,16 @@ class _ElementwiseGaussian(ClosedFormFamily):
         return curvature.add_(value)
 
     @staticmethod
+    def constant(like: Tensor, value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float64, device=like.device)
+
+    @staticmethod
     def spectral(curvature: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         return function(curvature)
 
     @staticmethod
     def relative_(own: Tensor, curvature: Tensor) -> Tensor:
-        return curvature.div_(own)
+        return curvature.div_(own) if curvature.shape == own.shape else curvature / own
 
     @staticmethod
     def scale_(own: Tensor, relative: Tensor, function: Callable[[Tensor], Tensor]) -> None:
