@@ -15,6 +15,9 @@ from .update import PosteriorUpdate
 
 __all__ = ["ClosedFormUpdate"]
 
+# Beyond it a pooled ĥ says nothing anyway, and float32 ends.
+_MAX_VARIANCE = 1e6
+
 
 class ClosedFormUpdate(PosteriorUpdate):
     """
@@ -55,7 +58,7 @@ class ClosedFormUpdate(PosteriorUpdate):
         level = self.average.level().tolist()
         for i, prior in enumerate(self.prior.precision):
             present = self.family.diagonal(i).mean().item()
-            step = self._step(kappa * (1 + noise[i] / present**2))
+            step = self._step(kappa * (1 + min(noise[i] / present**2, _MAX_VARIANCE)))
             pieces = self.family.pieces(self.family.own(i))
             targets = self.average.targets(i, level[i], weight, prior)
             for own, target in zip(pieces, targets, strict=True):
