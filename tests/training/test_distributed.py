@@ -59,7 +59,9 @@ def two_processes(folder: Path, *args: str) -> list[dict[str, torch.Tensor]]:
     return [load_file(folder / f"rank{rank}.safetensors") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize(("model", "family"), [("vit", "diagonal"), ("resnet", "isotropic")])
+@pytest.mark.parametrize(
+    ("model", "family"), [("vit", "diagonal"), ("resnet", "isotropic"), ("vit", "low_rank"), ("vit", "block_diagonal")]
+)
 def test_two_processes_equal_one_with_the_same_noise(tmp_path, model, family):
     ranks = two_processes(tmp_path, model, family, "True")
     assert all(torch.equal(value, ranks[1][name]) for name, value in ranks[0].items())

@@ -182,7 +182,7 @@ class BlockDiagonalGaussian(_BlockGaussian):
     @staticmethod
     def merge(blocks: Tensor, shape: torch.Size) -> Tensor:
         if len(shape) > 1 and shape[0] <= shape.numel() // shape[0]:
-            blocks = blocks.T
+            blocks = blocks.T.contiguous()
         return blocks.reshape(shape)
 
 
