@@ -17,7 +17,8 @@ fixed points, g = 0 and H = I, are those of the ELBO. Four things make the step 
   instead of E[zzᵀ] = I removes all noise from what is linear in the score: a Gaussian target is met exactly.
 - **Old samples stay in the regression**, with fading weights: the statistics are averaged first, then the step is
   taken (it is convex in H, so noise would inflate the precision).
-- **κ is the measured noise** of H: steps that noise could turn are short, and on a noiseless target κ vanishes.
+- **κ is the measured noise** of H: steps that noise could turn are short, and on a noiseless target κ vanishes. It is
+  halved, to no less than a hundredth, while fresh samples confirm one step after the other.
 - **A trust region per eigen-direction**, widened while the fitted score predicts fresh samples.
 """
 
@@ -42,8 +43,10 @@ _GROW, _SHRINK = 4.0, 0.5
 _GOOD, _BAD = 0.1, 0.5
 # Mean square distance, in standard deviations of q, up to which remembered samples keep their weight.
 _REACH = 4.0
-# Cosine between successive steps above which q is on its way: what was learnt further back matters less.
+# Cosine between a step and fresh samples above which q is on its way: what was learnt further back matters less.
 _ON_THE_WAY = 0.5
+# Share of the measured noise that κ goes down to while fresh samples confirm one step after the other.
+_MIN_CAUTION = 0.01
 _MIN_KAPPA, _MAX_KAPPA = 1e-12, 1e6
 
 
@@ -119,6 +122,7 @@ class ScoreVI:
         self._age = 0.0  # steps that the memory spans, less one
         self._noise: float | None = None  # mean square of what the fit leaves of a fresh whitened score
         self._last: Tensor | None = None  # the previous step
+        self._caution = 1.0  # factor of κ
         self._moved = math.inf
 
     def noise(self, seed: int, step: int) -> Tensor:
@@ -144,14 +148,17 @@ class ScoreVI:
         """
         factor, regression = q.factor, self._regression
         ready = 2 * self.dim
+        u = score @ factor
+        alignment = self._alignment(q, z, u)
         if regression.samples >= ready:
-            self._judge(q, factor, z, score @ factor)
+            self._judge(q, factor, z, u)
         regression.add(q.transform(z), score, self._rate(q, factor))
         if regression.samples < ready:
             return q
         g, slope = regression.fit(q.mean, factor)
         new, moved, clipped = proximal_update(q, g, slope, self._kappa(), self._radius)
-        self._grow_older(moved, clipped)
+        self._grow_older(alignment, clipped)
+        self._last = moved
         self._moved = q.kl(new)
         return new
 
@@ -184,18 +191,30 @@ class ScoreVI:
             return 1.0
         # Variance of an eigenvalue of H at the edge of the noise's spectrum (semicircle law).
         variance = 2 * self.dim * self._noise * self._regression.spread
-        return min(max(variance, _MIN_KAPPA), _MAX_KAPPA)
+        return min(max(self._caution * variance, _MIN_KAPPA), _MAX_KAPPA)
 
-    def _grow_older(self, moved: Tensor, clipped: bool) -> None:
+    def _alignment(self, q: Gaussian, z: Tensor, u: Tensor) -> float | None:
+        """Cosine between the last step and the direction in which a fresh batch, by itself, would go on."""
+        if self._last is None:
+            return None
+        change = -(u + z).T @ z / len(z)  # H − I of the batch, without the noise of zzᵀ
+        change = change.diagonal() if q.diagonal else ((change + change.T) / 2).flatten()
+        fresh = torch.cat([u.mean(0), change / math.sqrt(2)])
+        return torch.cosine_similarity(self._last, fresh, dim=0, eps=1e-300).item()
+
+    def _grow_older(self, alignment: float | None, clipped: bool) -> None:
         """
-        Lengthen the memory only when successive steps point against each other: there is noise to average, and no way
-        to go (Kesten, Annals of Mathematical Statistics 1958). Shorten it while the trust region holds back steps of
-        one direction.
+        Lengthen the memory only when fresh samples point back against the last step: it followed noise, and there is
+        no way to go (Kesten, Annals of Mathematical Statistics 1958; the step after it would not do for a witness,
+        since it shares its noise). While fresh samples confirm the steps, lower κ, and shorten the memory where the
+        trust region holds them back.
         """
-        if self._last is not None:
-            alignment = torch.cosine_similarity(self._last, moved, dim=0, eps=1e-300).item()
-            if alignment <= 0:
-                self._age += 1
-            elif clipped and alignment > _ON_THE_WAY:
+        if alignment is None:
+            return
+        if alignment <= 0:
+            self._age += 1
+            self._caution = 1.0
+        elif alignment > _ON_THE_WAY:
+            if clipped:
                 self._age /= 2
-        self._last = moved
+            self._caution = max(_MIN_CAUTION, self._caution / 2)

@@ -129,12 +129,47 @@ def test_odd_batch_is_refused():
         ScoreVI(4, 3, None)
 
 
-def test_memory_grows_under_noise_and_shrinks_on_the_way():
-    """Steps without direction lengthen it, even if the trust region holds them; held steps of one direction don't."""
+def test_memory_grows_on_contradiction_and_shrinks_on_the_way():
     method = ScoreVI(4, None, None)
+    method._grow_older(None, clipped=False)
     for i in range(200):
-        method._grow_older(normal_noise(1, 100, i)[0], clipped=True)
-    assert 70 < method._age < 130
+        method._grow_older(-0.1 if i % 2 else 0.1, clipped=True)
+    assert method._age == 100 and method._caution == 1
     for _ in range(20):
-        method._grow_older(torch.ones(100).double(), clipped=True)
-    assert method._age < 1
+        method._grow_older(0.9, clipped=True)
+    assert method._age < 1 and method._caution == 0.01
+    method._grow_older(0.0, clipped=True)
+    assert method._caution == 1
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_fresh_samples_confirm_a_step_towards_the_target_and_contradict_one_away(diagonal):
+    target = Gaussian(torch.ones(3).double(), torch.eye(3).double() / 2)
+    q = Gaussian(torch.zeros(3).double(), torch.ones(3).double() if diagonal else torch.eye(3).double())
+    method = ScoreVI(3, None, None)
+    z = method.noise(0, 0)
+    assert method._alignment(q, z, target.score(q.transform(z))) is None
+    change = torch.ones(3).double() if diagonal else torch.eye(3).double().flatten()
+    method._last = torch.cat([torch.ones(3).double(), change])
+    assert method._alignment(q, z, target.score(q.transform(z))) > 0.9
+    method._last = -method._last
+    assert method._alignment(q, z, target.score(q.transform(z))) < -0.9
+
+
+def test_minibatch_noise_far_from_the_target_is_averaged_out():
+    """
+    The score's noise depends on where it is taken, as a mini-batch's does, and is larger than the score near the
+    target. A memory that took its own noise for a way to go would never grow.
+    """
+    target = random_gaussian(10)
+    generator = torch.Generator().manual_seed(1)
+    unit = torch.linalg.cholesky(target.precision)
+
+    def score(x):
+        noise = torch.randn(x.shape, generator=generator, dtype=torch.float64) @ unit.T
+        return target.score(x) + 4 * noise * (1 + target.whiten(x).norm(dim=1, keepdim=True) / 10)
+
+    r = fit(score=score, dim=10, init_std=5.0, max_evaluations=20_000, tolerance=0,
+            reference=(target.mean, target.covariance), progress=False)  # fmt: skip
+    # Noise of variance 16 to 27 in each coordinate, averaged over most of 20,000 samples, in D(D+1)/8 + D/2 nats of it.
+    assert r.trace[-1]["reverse_kl"] < 4 * 27 * (10 * 11 / 8 + 5) / 20_000
