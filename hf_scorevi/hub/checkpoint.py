@@ -121,6 +121,9 @@ def load_posterior(folder: str | os.PathLike[str], model: nn.Module) -> tuple[Po
     # A model's own order, which numbers the noise.
     chosen = {name: p for name, p in params.items() if name in keys}
     config = stored.config
+    for name, p in chosen.items():  # before anything of that size is allocated
+        if problem := FAMILIES[config.family].problem(p.shape):
+            raise PosteriorCheckpointError(f"{folder / POSTERIOR_CONFIG_NAME} cannot be right: {name}: {problem}.")
     posterior = Posterior(chosen, FAMILIES[config.family](list(chosen.values()), [1.0] * len(chosen), config.rank))
     live = {keys[name] + suffix: value for name, suffix, value in posterior.state()}
     for problem, found in (("lacks", live.keys() - tensors.keys()), ("has unexpected", tensors.keys() - live.keys())):

@@ -158,6 +158,16 @@ def test_a_posterior_that_does_not_fit_is_refused_by_name(saved, damage, message
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_a_family_that_would_not_fit_into_memory_is_refused_before_it_is_tried(tmp_path):
+    model = tiny_vit(hidden_size=72, num_attention_heads=2)
+    posterior = Posterior.initialise(select_parameters(model), PosteriorConfig())
+    model.save_pretrained(tmp_path)
+    stored = StoredPosterior(PosteriorConfig(family="full"), num_data=50, temperature=0.1)
+    save_posterior(tmp_path, model, posterior, stored)
+    with pytest.raises(PosteriorCheckpointError, match=r"cannot be right: .*5184×5184 matrix"):
+        load_posterior(tmp_path, model)
+
+
 def test_the_wrong_architecture_is_refused(saved):
     _, _, folder = saved
     from tests.models import tiny_resnet
