@@ -171,5 +171,5 @@ def test_minibatch_noise_far_from_the_target_is_averaged_out():
 
     r = fit(score=score, dim=10, init_std=5.0, max_evaluations=20_000, tolerance=0,
             reference=(target.mean, target.covariance), progress=False)  # fmt: skip
-    # Noise of variance 16 to 27 in each coordinate, averaged over most of 20,000 samples, in D(D+1)/8 + D/2 nats of it.
+    # Noise of variance 16 to 27 in each coordinate, over 20,000 samples; D(D+1)/8 + D/2 entries' share in nats.
     assert r.trace[-1]["reverse_kl"] < 4 * 27 * (10 * 11 / 8 + 5) / 20_000
