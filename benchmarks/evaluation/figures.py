@@ -1,4 +1,7 @@
-"""One figure a group: a panel a target, a line a method, evaluations of the score along x."""
+"""
+One figure a group: a panel a target, a line a method, evaluations of the score along x. A line at the top edge, 100
+times the start, is a run that diverged.
+"""
 
 import math
 from collections.abc import Sequence
@@ -47,15 +50,17 @@ def curve(runs: Sequence[Run], quantity: str) -> tuple[np.ndarray, np.ndarray]:
 def draw_panel(axes: Axes, target: str, runs: Sequence[Run], quantity: str) -> None:
     curves = {name: curve([run for run in runs if run.method == name], quantity) for name in METHODS}
     lowest = min((y.min() for _, y in curves.values() if len(y)), default=0.0) if quantity == "excess" else 0.0
+    starts = [y[0] - lowest for _, y in curves.values() if len(y)]
+    ceiling = 100 * max([FLOOR[quantity], *starts])
     for index, (name, (x, y)) in enumerate(curves.items()):
         if len(x):
-            y = np.maximum(y - lowest, FLOOR[quantity])
+            y = np.clip(y - lowest, FLOOR[quantity], ceiling)  # what diverged must not set the scale
             axes.plot(np.maximum(x, 1), y, label=name, color=COLORS[index], linestyle=STYLES[index], linewidth=1.5)
     axes.set_title(target if len(target) < 34 else target.split("-", 1)[1], fontsize=9)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.grid(True, color="0.9", linewidth=0.6)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
 
 
 def group_figure(group: str, runs: Sequence[Run]) -> Figure:

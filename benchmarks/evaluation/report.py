@@ -33,7 +33,8 @@ cross-entropy −E log q minus a constant of the target. Mean and sd error: root
 reference's standard deviations. `to STL`: evaluations until the traced −ELBO was within {MARGIN:g} nats of STL-ADVI's
 last one, and in how many of the seeds. ADVI's evaluations and seconds are those of its best learning rate alone:
 finding it cost as many more as there were rates. `failed`: diverged (ended with a −ELBO more than {DIVERGED:g}
-nat above its start's), not finite, or an exception; listed at the end. Seconds include the trace.
+nat above its start's), not finite, or an exception; listed at the end. Seconds include the trace. In the figures a
+line at the top edge, 100 times the start, is a run that diverged.
 """
 
 
