@@ -136,6 +136,32 @@ def optima_table(runs: Sequence[Run]) -> str:
     return table(["seed", "method", "mean", "variance", "nearest optimum", "distance"], rows) if rows else ""
 
 
+def stl_summary(runs: Sequence[Run]) -> str:
+    """On how many targets score_vi needs no more evaluations than STL-ADVI for STL-ADVI's own last negative ELBO."""
+    needed: dict[str, dict[str, list[float]]] = {}
+    for run in runs:
+        if run.method in ("score_vi", "advi_stl"):
+            count = math.inf if run.evaluations_to_stl is None else run.evaluations_to_stl
+            needed.setdefault(run.target, {}).setdefault(run.method, []).append(count)
+    pairs = {
+        name: (statistics.median(found["score_vi"]), statistics.median(found["advi_stl"]))
+        for name, found in needed.items()
+        if len(found) == 2
+    }
+    if not pairs:
+        return ""
+    lost = [name for name, (own, other) in pairs.items() if own > other]
+    ratios = [other / own for own, other in pairs.values() if 0 < own <= other < math.inf]
+    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios
+    failed = sum(run.method == "score_vi" and run.status != "ok" for run in runs)
+    return (
+        f"`score_vi` reached STL-ADVI's last −ELBO with no more evaluations than STL-ADVI itself on "
+        f"{len(pairs) - len(lost)} of {len(pairs)} targets (medians over seeds; a seed that never did counts as "
+        f"infinite){', not on ' + ', '.join(lost) if lost else ''}. Quartiles of how many times fewer, on the others: "
+        f"{', '.join(number(value) for value in quartiles) or '–'}. Failed runs of `score_vi`: {failed}.\n"
+    )
+
+
 def markdown(runs: Sequence[Run], settings: Settings, seeds: int) -> str:
     """The whole report."""
     facts = environment()
@@ -155,6 +181,8 @@ def markdown(runs: Sequence[Run], settings: Settings, seeds: int) -> str:
             parts += ["Variance found on N(0, 1), mean over seeds; the truth is 1.\n", variance_table(members)]
         if group == "mixture" and (found := optima_table(members)):
             parts += ["Where the runs on the one-dimensional mixture ended.\n", found]
+    if summary := stl_summary(runs):
+        parts += ["## ScoreVI against STL-ADVI\n", summary]
     failures = [run for run in runs if run.status != "ok"]
     parts.append("## Failures\n")
     rows = ([r.target, r.method, str(r.seed), r.status, " ".join(r.message.split())[:160]] for r in failures)

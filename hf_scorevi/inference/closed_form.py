@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from ..posterior import ClosedFormFamily, GaussianPrior, Posterior
@@ -23,9 +25,8 @@ class ClosedFormUpdate(PosteriorUpdate):
     """
     Λ ← Λ · a(ĥ), with ĥ = (`likelihood_weight` · averaged curvature + 1/σ₀²)/Λ.
 
-    κ rises with the variance v of a tensor's pooled ĥ, κ(1 + v), so that steps which noise could turn are shorter; and
-    where a step would carry a weight further than the schedule's trust region, it is what a larger κ
-    would make of it: the bound itself.
+    κ rises with the variance v of a tensor's pooled ĥ, κ(1 + v), so that steps which noise could turn are shorter. A
+    step that would leave the schedule's trust region ends at its bound, which is what a larger κ would make of it.
 
     Args:
         posterior, prior, likelihood_weight: see `PosteriorUpdate`.
@@ -56,21 +57,21 @@ class ClosedFormUpdate(PosteriorUpdate):
         weight, kappa = self.likelihood_weight, self.schedule(self.average.steps - 2)
         noise = (weight * self.average.error()).square().tolist()
         level = self.average.level().tolist()
+        present = torch.stack([self.family.diagonal(i).mean() for i in range(len(level))]).tolist()  # one wait
         for i, prior in enumerate(self.prior.precision):
-            present = self.family.diagonal(i).mean().item()
-            step = self._step(kappa * (1 + min(noise[i] / present**2, _MAX_VARIANCE)))
+            caution = kappa * (1 + min(noise[i] / present[i] ** 2, _MAX_VARIANCE))
             pieces = self.family.pieces(self.family.own(i))
             targets = self.average.targets(i, level[i], weight, prior)
             for own, target in zip(pieces, targets, strict=True):
-                self.family.scale_(own, self.family.relative_(own, target), step(own))
+                ratio = partial(self._ratio, kappa=caution, own=own)
+                self.family.scale_(own, self.family.relative_(own, target), ratio)
 
-    def _step(self, kappa: float) -> Callable[[Tensor], Callable[[Tensor], Tensor]]:
-        """For a piece of Λ, the function from relative curvature ĥ to the ratio a."""
+    def _ratio(self, h: Tensor, kappa: float, own: Tensor) -> Tensor:
+        """a from ĥ, which is used up, for a piece of Λ."""
         bounds = self.schedule.ratio_bounds
         if self.inner_loop is None:
-            return lambda own: lambda h: precision_ratio_(h, kappa, bounds)
-        loop = self.inner_loop
-        return lambda own: lambda h: loop.precision_ratio(h, kappa, own).clamp_(*bounds)
+            return precision_ratio_(h, kappa, bounds)
+        return self.inner_loop.precision_ratio(h, kappa, own).clamp_(*bounds)
 
     def known(self) -> Callable[[int], Tensor] | None:
         return self.average.known()

@@ -148,17 +148,17 @@ class CurvatureAverage:
         """
         if self._shrinkage is None:
             noise = self.spread * self.detail_noise
-            between = torch.stack([self._between(*pair) for pair in zip(self.detail, self.pool, strict=True)])
+            squares = torch.stack([self._mean_square(mean) for mean in self.detail]).cpu()
+            # The mean square of mean − pool·I; the mean's own level is the pool, but for rounding.
+            rows = torch.tensor([mean.shape[-1] if self.family.is_matrix else 1 for mean in self.detail])
+            between = (squares - self.pool.square() / rows).clamp_min(0)
             signal = (between - 2 * noise).clamp_min(0)
             share = signal / (signal + noise).clamp_min(torch.finfo(torch.float64).tiny)
             self._shrinkage = share.nan_to_num(0.0)  # after an overflow
         return self._shrinkage
 
-    def _between(self, mean: Tensor, pool: Tensor) -> Tensor:
-        """The mean square of mean − pool·I. The mean's own level is the pool, but for rounding."""
-        squares = torch.stack([_square_sum(piece) for piece in self.family.pieces(mean)]).double().sum().cpu()
-        on_diagonal = 1 / mean.shape[-1] if self.family.is_matrix else 1.0
-        return (squares / mean.numel() - on_diagonal * pool.square()).clamp_min(0)
+    def _mean_square(self, x: Tensor) -> Tensor:
+        return torch.stack([_square_sum(piece) for piece in self.family.pieces(x)]).double().sum() / x.numel()
 
     def targets(self, i: int, level: float, weight: float, prior: float) -> Iterator[Tensor]:
         """

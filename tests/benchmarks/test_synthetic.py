@@ -52,7 +52,9 @@ def test_a_report_of_earlier_runs(tmp_path: Path) -> None:
         return [{key: value for key, value in run.items() if key != "seconds"} for run in found]
 
     assert runs("merged") == runs("both")
-    assert "| noisy-1 | score_vi |" in (tmp_path / "merged" / "report.md").read_text()
+    merged = (tmp_path / "merged" / "report.md").read_text()
+    assert "| noisy-1 | score_vi |" in merged
+    assert "with no more evaluations than STL-ADVI itself on 2 of 2 targets" in merged
     other = ["--quick", "--max-evaluations", "100", "--targets", "noisy-1", "--methods", "bam"]
     synthetic.main([*other, "--output-dir", str(tmp_path / "other")])
     with pytest.raises(SystemExit, match="other settings"):

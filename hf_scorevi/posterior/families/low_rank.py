@@ -27,6 +27,7 @@ class Woodbury:
         root: √d, (D,).
         basis: V, (D, R).
         s: (R,) float64.
+        reduced: B = V(I + diag s)^(−½), with (I + VVᵀ)⁻¹ = I − BBᵀ, (D, R).
     """
 
     def __init__(self, diagonal: Tensor, factor: Tensor) -> None:
@@ -36,6 +37,7 @@ class Woodbury:
         values, vectors = torch.linalg.eigh(gram)
         self.s = values.clamp_min(0)
         self.basis = relative @ vectors.to(relative)
+        self.reduced = self.basis * (1 + self.s).rsqrt().to(relative)
 
     def _function(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """f(I + VVᵀ) x = f(1) x + V [(f(1 + s) − f(1))/s] Vᵀ x, for x of shape (D,) or (D, k)."""
@@ -53,19 +55,13 @@ class Woodbury:
         root = self.root if x.dim() == 1 else self.root[:, None]
         return self._function(torch.reciprocal, x / root) / root
 
-    @property
-    def reduced(self) -> Tensor:
-        """B with Λ⁻¹ = 1/d − B Bᵀ, (D, R)."""
-        return self.basis * (1 + self.s).rsqrt().to(self.basis) / self.root[:, None]
-
     def inverse_diagonal(self) -> Tensor:
         """diag Λ⁻¹, (D,): no smaller than a share of 1/d that rounding cannot turn negative."""
-        b = self.basis * (1 + self.s).rsqrt().to(self.basis)
-        return (1 - b.square().sum(1)).clamp_min(1e-6) / self.root.square()
+        return (1 - self.reduced.square().sum(1)).clamp_min(1e-6) / self.root.square()
 
     def inverse_square_diagonal(self) -> Tensor:
         """diag Λ⁻², (D,)."""
-        b, inverse = self.reduced, self.root.square().reciprocal()
+        b, inverse = self.reduced / self.root[:, None], self.root.square().reciprocal()
         cross = b @ (b.T @ b)
         return (inverse.square() - 2 * inverse * b.square().sum(1) + (b * cross).sum(1)).clamp_min(0)
 
