@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig
 
 from ..errors import PosteriorCheckpointError
-from ..posterior import FAMILIES, GaussianFamily, Posterior, PosteriorConfig
+from ..posterior import FAMILIES, GaussianFamily, Posterior, PosteriorConfig, local
 from .keys import file_keys
 
 __all__ = [
@@ -65,9 +66,18 @@ class StoredPosterior:
 
 
 def save_posterior(
-    folder: str | os.PathLike[str], model: nn.Module, posterior: Posterior, stored: StoredPosterior
+    folder: str | os.PathLike[str],
+    model: nn.Module,
+    posterior: Posterior,
+    stored: StoredPosterior,
+    state: Sequence[tuple[str, str, Tensor]] | None = None,
 ) -> None:
-    """Write the posterior of `model` into `folder`, where the mean's weights already are."""
+    """
+    Write the posterior of `model` into `folder`, where the mean's weights already are.
+
+    Args:
+        state: `posterior.whole_state()`, if the weights are split and all processes have joined in gathering it.
+    """
     folder = Path(folder)
     hashes = _mean_hashes(folder)
     if not hashes:
@@ -75,7 +85,7 @@ def save_posterior(
             f"{folder} holds no weights (model.safetensors or adapter_model.safetensors); save the mean there first."
         )
     keys = file_keys(model, posterior.names)
-    tensors = {keys[name] + suffix: t.detach().cpu().contiguous() for name, suffix, t in posterior.state()}
+    tensors = {keys[name] + suffix: t.detach().cpu().contiguous() for name, suffix, t in state or posterior.state()}
     contents = {
         "format_version": FORMAT_VERSION,
         "posterior": stored.config.to_dict(),
@@ -97,7 +107,8 @@ def save_posterior(
 
 def load_posterior(folder: str | os.PathLike[str], model: nn.Module) -> tuple[Posterior, StoredPosterior]:
     """
-    The posterior in `folder` over the weights of `model`, which holds the mean of the same folder.
+    The posterior in `folder` over the weights of `model`, which holds the mean of the same folder. Of weights that
+    FSDP2 has split it stands for the whole, until `Posterior.follow`.
 
     Raises:
         PosteriorCheckpointError: there is none, it is damaged, of a newer format, or belongs to another mean; the
@@ -109,7 +120,7 @@ def load_posterior(folder: str | os.PathLike[str], model: nn.Module) -> tuple[Po
     _check_mean(folder, contents)
     tensors = _read_tensors(folder / POSTERIOR_NAME)
     weights = contents.get("weights", [])
-    params = dict(model.named_parameters())
+    params = {name: _whole(p) for name, p in model.named_parameters()}
     names = {key: name for name, key in file_keys(model, params).items()}
     for key in weights:
         if key not in names:
@@ -139,6 +150,13 @@ def load_posterior(folder: str | os.PathLike[str], model: nn.Module) -> tuple[Po
             _check(tensors[key], value, key, posterior.family, suffix)
             value.copy_(tensors[key])
     return posterior, stored
+
+
+def _whole(parameter: nn.Parameter) -> nn.Parameter:
+    """The parameter; for a distributed one a stand-in of its shape that takes no memory."""
+    if local(parameter) is parameter:
+        return parameter
+    return nn.Parameter(torch.zeros((), dtype=torch.float32).expand(parameter.shape), requires_grad=False)
 
 
 def read_base_config(folder: str | os.PathLike[str]) -> PreTrainedConfig | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["file_keys"]
@@ -17,10 +18,12 @@ def file_keys(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
     `vit.encoder.layer.0.attention.attention.query`), PEFT drops the adapter's name. A weight that is stored only
     merged or split has no key of its own and keeps its name in memory.
     """
-    tensors: dict[str, Tensor] = dict(model.named_parameters())
-    stored = _stored(model, tensors)
-    by_storage = {_identity(t): key for key, t in stored.items()}
-    return {name: by_storage.get(_identity(tensors[name]), name) for name in names}
+    # Stand-ins of one number each, whatever their shape: real weights may be distributed, or elsewhere.
+    # With the buffers, since PEFT asks for a whole module's at a time.
+    stored = [*model.named_parameters(), *model.named_buffers()]
+    tensors = {name: torch.empty(()).expand(t.shape) for name, t in stored}
+    keys = {tensor.data_ptr(): key for key, tensor in _stored(model, tensors).items()}
+    return {name: keys.get(tensors[name].data_ptr(), name) for name in names}
 
 
 def _stored(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -31,9 +34,5 @@ def _stored(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if isinstance(model, PeftModel):
         return get_peft_model_state_dict(model, state_dict=tensors, save_embedding_layers=False)
     if isinstance(model, PreTrainedModel):
-        return revert_weight_conversion(model, {name: t.detach() for name, t in tensors.items()})
+        return revert_weight_conversion(model, tensors)
     return tensors
-
-
-def _identity(tensor: Tensor) -> tuple[int, int]:
-    return tensor.data_ptr(), tensor.numel()

@@ -57,7 +57,8 @@ class ClosedFormUpdate(PosteriorUpdate):
         weight, kappa = self.likelihood_weight, self.schedule(self.average.steps - 2)
         noise = (weight * self.average.error()).square().tolist()
         level = self.average.level().tolist()
-        present = torch.stack([self.family.diagonal(i).mean() for i in range(len(level))]).tolist()  # one wait
+        diagonal = torch.stack([self.family.diagonal(i).mean() for i in range(len(level))])  # one wait for the device
+        present = self.family.shards.mean(diagonal.double().cpu()).tolist()
         for i, prior in enumerate(self.prior.precision):
             caution = kappa * (1 + min(noise[i] / present[i] ** 2, _MAX_VARIANCE))
             pieces = self.family.pieces(self.family.own(i))

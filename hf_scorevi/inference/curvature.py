@@ -9,7 +9,7 @@ between weights beyond the spread that noise explains.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ class CurvatureAverage:
         Raises:
             FloatingPointError: an estimate is not finite; nothing was changed.
         """
-        pool = torch.stack([self.family.level(x) for x in estimates]).cpu()
+        pool = self._mean(self.family.level(x) for x in estimates)
         if not bool(pool.isfinite().all()):
             raise FloatingPointError("A curvature estimate is not finite; the averages were left as they were.")
         detailed = estimates[0].dim() > 0
@@ -79,9 +79,9 @@ class CurvatureAverage:
             self.pool_noise = _blend(self.pool_noise, (pool - self.pool).square() * scale, noise_rate)
             self.pool = _blend(self.pool, pool, rate)
             if detailed:
-                squares = torch.stack(
-                    [self._innovate_(x, mean, rate) for x, mean in zip(estimates, self.detail, strict=True)]
-                ).cpu()
+                squares = self._mean(
+                    self._innovate_(x, mean, rate) for x, mean in zip(estimates, self.detail, strict=True)
+                )
                 self.detail_noise = _blend(self.detail_noise, squares * scale, noise_rate)
             self.spread = (1 - rate) ** 2 * self.spread + rate**2
         self.steps += 1
@@ -93,7 +93,11 @@ class CurvatureAverage:
         for piece, old in zip(self.family.pieces(x), self.family.pieces(mean), strict=True):
             squares.append(_square_sum(piece.sub_(old)))
             old.add_(piece, alpha=rate)
-        return torch.stack(squares).double().sum() / x.numel()
+        return torch.stack(squares).double().sum() / max(x.numel(), 1)
+
+    def _mean(self, parts: Iterable[Tensor]) -> Tensor:
+        """(tensors,) on the CPU, from a mean over each tensor or over this process's part of it."""
+        return self.family.shards.mean(torch.stack(list(parts)).cpu())
 
     def known(self) -> Callable[[int], Tensor] | None:
         """The best unbiased guess of the i-th tensor's curvature, pool + w (own mean − pool), once there is one."""
@@ -110,7 +114,7 @@ class CurvatureAverage:
         return self.steps > 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything, as tensors."""
+        """Everything, as tensors; collective if weights are split."""
         state = {
             "steps": torch.tensor(self.steps),
             "spread": torch.tensor(self.spread, dtype=torch.float64),
@@ -118,7 +122,7 @@ class CurvatureAverage:
             "pool_noise": self.pool_noise,
             "detail_noise": self.detail_noise,
         }
-        return state | {f"detail.{i}": mean for i, mean in enumerate(self.detail)}
+        return state | {f"detail.{i}": self.family.shards.whole(i, mean) for i, mean in enumerate(self.detail)}
 
     def load_state_dict(self, state: dict[str, Tensor], devices: Sequence[torch.device]) -> None:
         """The inverse of `state_dict`; `devices` are those of the tensors."""
@@ -127,7 +131,8 @@ class CurvatureAverage:
         self.pool, self.pool_noise = state["pool"], state["pool_noise"]
         self.detail_noise = state["detail_noise"]
         detailed = "detail.0" in state
-        self.detail = [state[f"detail.{i}"].to(d, copy=True) for i, d in enumerate(devices)] if detailed else []
+        part = self.family.shards.part
+        self.detail = [part(i, state[f"detail.{i}"]).to(d, copy=True) for i, d in enumerate(devices) if detailed]
         self._shrinkage = None
 
     def error(self) -> Tensor:
@@ -148,7 +153,7 @@ class CurvatureAverage:
         """
         if self._shrinkage is None:
             noise = self.spread * self.detail_noise
-            squares = torch.stack([self._mean_square(mean) for mean in self.detail]).cpu()
+            squares = self._mean(self._mean_square(mean) for mean in self.detail)
             # The mean square of mean − pool·I; the mean's own level is the pool, but for rounding.
             rows = torch.tensor([mean.shape[-1] if self.family.is_matrix else 1 for mean in self.detail])
             between = (squares - self.pool.square() / rows).clamp_min(0)
@@ -158,7 +163,7 @@ class CurvatureAverage:
         return self._shrinkage
 
     def _mean_square(self, x: Tensor) -> Tensor:
-        return torch.stack([_square_sum(piece) for piece in self.family.pieces(x)]).double().sum() / x.numel()
+        return torch.stack([_square_sum(piece) for piece in self.family.pieces(x)]).double().sum() / max(x.numel(), 1)
 
     def targets(self, i: int, level: float, weight: float, prior: float) -> Iterator[Tensor]:
         """

@@ -50,7 +50,8 @@ class ElboUpdate(PosteriorUpdate):
         self.second = [torch.zeros_like(first) for first in self.first]
 
     def _move_precision(self, curvature: list[Tensor], learning_rate: float) -> None:
-        if not all(bool(value.isfinite().all()) for value in curvature):
+        finite = all(bool(value.isfinite().all()) for value in curvature)
+        if not self.family.shards.every(finite):
             raise FloatingPointError("A gradient of log σ is not finite; the posterior was left as it was.")
         self.steps += 1
         bias = [1 - beta**self.steps for beta in _BETAS]
@@ -76,7 +77,7 @@ class ElboUpdate(PosteriorUpdate):
     def state_dict(self) -> dict[str, Tensor]:
         state = super().state_dict() | {"elbo.steps": torch.tensor(self.steps)}
         for name, values in (("first", self.first), ("second", self.second)):
-            state |= {f"elbo.{name}.{i}": value for i, value in enumerate(values)}
+            state |= {f"elbo.{name}.{i}": self.family.shards.whole(i, value) for i, value in enumerate(values)}
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -84,4 +85,4 @@ class ElboUpdate(PosteriorUpdate):
         self.steps = int(state["elbo.steps"])
         for name, values in (("first", self.first), ("second", self.second)):
             for i, value in enumerate(values):
-                value.copy_(state[f"elbo.{name}.{i}"])
+                value.copy_(self.family.shards.part(i, state[f"elbo.{name}.{i}"]))

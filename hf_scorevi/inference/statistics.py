@@ -69,7 +69,7 @@ class ScoreStatistic:
             noise = posterior.bucket_noise(seed, number)
             posterior.family.scale_noise_(noise, bucket)
             for i, e in zip(bucket, noise, strict=True):
-                grad = posterior.params[i].grad
+                grad = posterior.grad(i)
                 if grad is not None:
                     grad.sub_(posterior.family.apply(i, self._known(i), e), alpha=share)
 
@@ -77,7 +77,7 @@ class ScoreStatistic:
     def _record(self, seed: int, weight: float, share: float = 0.0) -> None:
         posterior = self._posterior
         for number, bucket in enumerate(posterior.buckets):
-            grads = {i: grad for i in bucket if (grad := posterior.params[i].grad) is not None}
+            grads = {i: grad for i in bucket if (grad := posterior.grad(i)) is not None}
             if not grads:
                 continue
             index = list(grads)
@@ -105,4 +105,9 @@ class ScoreStatistic:
         """
         family, params = self._posterior.family, self._posterior.params
         means = [None if total is None else total.mul_(scale) for total in self._sums]
-        return [family.curvature(i, mean, p.device) for i, (mean, p) in enumerate(zip(means, params, strict=True))]
+        curvature = [
+            family.curvature(i, mean, p.device) for i, (mean, p) in enumerate(zip(means, params, strict=True))
+        ]
+        if family.shards.split and not curvature[0].dim():  # means over weights, of which others hold the rest
+            return list(family.shards.mean(torch.stack(curvature).cpu()))
+        return curvature

@@ -53,17 +53,20 @@ class PosteriorUpdate(ABC):
         """Weight of a tensor's own detail against its pool, shape (tensors,); `None` if nothing is shrunk."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a resumed run needs besides the weights and their precisions."""
+        """What a resumed run needs besides the weights and their precisions; collective if weights are split."""
         state = {
             "prior.std": torch.tensor(self.prior.std, dtype=torch.float64),
             "prior.scale": torch.tensor(self.prior.scale, dtype=torch.float64),
         }
-        return state | {f"prior.mean.{i}": mean for i, mean in enumerate(self.prior.mean)}
+        whole = self.posterior.shards.whole
+        return state | {f"prior.mean.{i}": whole(i, mean) for i, mean in enumerate(self.prior.mean)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
         self.prior.std, self.prior.scale = state["prior.std"].tolist(), state["prior.scale"].tolist()
-        self.prior.mean = [state[f"prior.mean.{i}"].to(p.device) for i, p in enumerate(self.posterior.params)]
+        part = self.posterior.shards.part
+        parts = (part(i, state[f"prior.mean.{i}"]) for i in range(len(self.posterior.params)))
+        self.prior.mean = [mean.to(p.device, copy=True) for mean, p in zip(parts, self.posterior.params, strict=True)]
 
 
 def mean_square_shift(posterior: Posterior, prior: GaussianPrior) -> list[float]:
@@ -71,4 +74,4 @@ def mean_square_shift(posterior: Posterior, prior: GaussianPrior) -> list[float]
     shifts: list[Tensor] = []
     for index in posterior.buckets:
         shifts += [s.cpu() for s in prior.mean_square_shift([posterior.params[i].detach() for i in index], index)]
-    return torch.stack(shifts).tolist()
+    return posterior.shards.mean(torch.stack(shifts)).tolist()

@@ -7,6 +7,7 @@ from .noise import draw_seed, mix, standard_normal
 from .posterior import Posterior, weight_scales
 from .prior import GaussianPrior
 from .selection import select_parameters
+from .shards import local
 from .temperature import resolve_temperature
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "PosteriorConfig",
     "draw_seed",
     "kl_to_prior",
+    "local",
     "mean_variance",
     "mix",
     "posterior_figures",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from .posterior import Posterior, weight_scales
 from .prior import GaussianPrior
@@ -18,18 +19,17 @@ _AT_PRIOR = 0.05
 @torch.no_grad()
 def kl_to_prior(posterior: Posterior, prior: GaussianPrior, mean_square_shift: list[float]) -> float:
     """KL(q‖p) in nats: Σ_j ½[λ₀ tr Λ⁻¹ + λ₀ ‖m−μ‖² − D + log det Λ − D log λ₀], given mean (m−μ)² of each tensor."""
-    total = 0.0
-    tensors = zip(posterior.params, mean_variance(posterior), prior.precision, mean_square_shift, strict=True)
-    for i, (p, variance, prior_precision, shift) in enumerate(tensors):
-        per_weight = prior_precision * (variance + shift) - 1 - math.log(prior_precision)
-        total += 0.5 * (p.numel() * per_weight + posterior.family.log_det(i))
+    total = 0.5 * posterior.log_det()
+    tensors = zip(posterior.shards.sizes, mean_variance(posterior), prior.precision, mean_square_shift, strict=True)
+    for size, variance, prior_precision, shift in tensors:
+        total += 0.5 * size * (prior_precision * (variance + shift) - 1 - math.log(prior_precision))
     return total
 
 
 @torch.no_grad()
 def mean_variance(posterior: Posterior) -> list[float]:
     """The mean variance of each tensor's weights."""
-    return [posterior.family.mean_variance(i) for i in range(len(posterior.params))]
+    return _mean(posterior, [posterior.family.mean_variance(i) for i in range(len(posterior.params))]).tolist()
 
 
 @torch.no_grad()
@@ -38,8 +38,8 @@ def posterior_figures(posterior: Posterior, prior: GaussianPrior) -> dict[str, f
     `std_relative_mean`, `std_relative_spread`: σ over the tensor's root-mean-square weight, its mean and standard
     deviation over all weights. `share_at_prior`: share of weights whose precision is within 5 % of the prior's.
     """
-    scales = torch.tensor(weight_scales(posterior.params), dtype=torch.float64)
-    sizes = torch.tensor([p.numel() for p in posterior.params], dtype=torch.float64)
+    scales = torch.tensor(weight_scales(posterior.params, posterior.shards), dtype=torch.float64)
+    sizes = torch.tensor(posterior.shards.sizes, dtype=torch.float64)
     mean, square, at_prior = [], [], []
     for i, prior_precision in enumerate(prior.precision):
         variance = posterior.family.variance(i)
@@ -48,13 +48,15 @@ def posterior_figures(posterior: Posterior, prior: GaussianPrior) -> dict[str, f
         near = posterior.family.diagonal(i) < (1 + _AT_PRIOR) * prior_precision
         at_prior.append(near.float().mean(dtype=torch.float64).item())
     share = sizes / sizes.sum()
-    relative = torch.tensor(mean, dtype=torch.float64) / scales
-    average = (share * relative).sum()
-    spread = (
-        (share * torch.tensor(square, dtype=torch.float64) / scales.square()).sum() - average.square()
-    ).clamp_min(0)
+    average = (share * _mean(posterior, mean) / scales).sum()
+    spread = ((share * _mean(posterior, square) / scales.square()).sum() - average.square()).clamp_min(0)
     return {
         "std_relative_mean": average.item(),
         "std_relative_spread": spread.sqrt().item(),
-        "share_at_prior": (share * torch.tensor(at_prior, dtype=torch.float64)).sum().item(),
+        "share_at_prior": (share * _mean(posterior, at_prior)).sum().item(),
     }
+
+
+def _mean(posterior: Posterior, values: list[float]) -> Tensor:
+    """Over whole weights, from means over this process's parts."""
+    return posterior.shards.mean(torch.tensor(values, dtype=torch.float64))

@@ -7,6 +7,7 @@ would have drawn, and data order and dropout stay what they are without us.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -36,12 +37,11 @@ def draw_seed(seed: int, draw: int) -> int:
     return mix(PREDICTION_STREAM, seed, draw)
 
 
-def standard_normal(like: Sequence[Tensor], seed: int) -> list[Tensor]:
+def standard_normal(shapes: Sequence[Sequence[int]], device: torch.device, seed: int) -> list[Tensor]:
     """
-    Standard normal float32 noise in the shapes of `like` (tensors of one device), as views of one flat draw: one
-    kernel, whatever the number of tensors.
+    Standard normal float32 noise in `shapes`, as views of one flat draw: one kernel, whatever the number of tensors.
     """
-    device = like[0].device
     generator = torch.Generator(device=device).manual_seed(seed)
-    flat = torch.randn(sum(t.numel() for t in like), generator=generator, device=device)
-    return [part.view(t.shape) for part, t in zip(flat.split([t.numel() for t in like]), like, strict=True)]
+    sizes = [math.prod(shape) for shape in shapes]
+    flat = torch.randn(sum(sizes), generator=generator, device=device)
+    return [part.view(torch.Size(shape)) for part, shape in zip(flat.split(sizes), shapes, strict=True)]

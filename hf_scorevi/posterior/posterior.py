@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from .config import PosteriorConfig
 from .families import FAMILIES, GaussianFamily
 from .noise import mix, standard_normal
+from .shards import Shards, local
 
 __all__ = ["Posterior"]
 
 # Elements that one fused pass over tensors may cover: bounds the temporaries of noise and prior at 64 MB.
 _BUCKET_ELEMENTS = 1 << 24
+# A tensor this much smaller than the others has not been trained: a key's bias, whose gradient is zero, drifts so far.
+_ZERO = 1e-6
 
 
 class Posterior:
@@ -26,13 +29,51 @@ class Posterior:
     Args:
         params: the Bayesian weights by name, float32.
         family: the precisions, over the same tensors in the same order. They stay independent of each other.
+
+    Attributes:
+        params: the weights; of those that FSDP2 has split (`follow`), this process's part.
+        shards: which part that is.
+        after_change: called whenever draws or the mean have been written into the weights.
     """
 
     def __init__(self, params: dict[str, nn.Parameter], family: GaussianFamily) -> None:
         self.names = list(params)
-        self.params: list[Tensor] = list(params.values())
         self.family = family
-        self.buckets = _buckets(self.params)
+        self.after_change: Callable[[], None] = _nothing
+        self._drawn = False
+        self._bind(list(params.values()))
+
+    def _bind(self, parameters: list[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self.params: list[Tensor] = [local(p) for p in parameters]
+        self.shards = self.family.shards = Shards(parameters)
+        self.buckets = _buckets(self.params, self.shards.sizes)
+
+    def grad(self, i: int) -> Tensor | None:
+        """The gradient that has accumulated on the i-th of `params`, live."""
+        grad = self._parameters[i].grad
+        return None if grad is None else local(grad)
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module) -> bool:
+        """
+        Take up the weights that now stand under the same names in `model`, whose parameters FSDP2 has replaced by
+        distributed ones; precisions are split likewise. Collective if it has; returns whether it has.
+
+        Raises:
+            ValueError: the family's factors cannot be split.
+        """
+        found = {_plain_name(name): p for name, p in model.named_parameters()}
+        parameters = [found[name] for name in self.names]
+        if all(p is q for p, q in zip(parameters, self._parameters, strict=True)):
+            return False
+        self._bind(parameters)
+        for values in self.family.state().values():
+            for i, value in enumerate(values):
+                # With its RAM-efficient loading only the first process had the weights that precisions start from.
+                part = self.shards.part(i, self.shards.share_(value))
+                values[i] = part.to(self.params[i].device, copy=True) if value.dim() else value
+        return True
 
     @classmethod
     def initialise(cls, params: dict[str, nn.Parameter], config: PosteriorConfig) -> Posterior:
@@ -48,7 +89,7 @@ class Posterior:
     @property
     def num_weights(self) -> int:
         """D, the number of Bayesian weights."""
-        return sum(p.numel() for p in self.params)
+        return sum(self.shards.sizes)
 
     @property
     def precision(self) -> dict[str, Tensor]:
@@ -66,6 +107,14 @@ class Posterior:
             for name, value in zip(self.names, values, strict=True)
         ]
 
+    def whole_state(self) -> list[tuple[str, str, Tensor]]:
+        """As `state`, on the CPU and for whole weights; collective if they are split."""
+        return [
+            (name, suffix, self.shards.whole(i, value).cpu())
+            for suffix, values in self.family.state().items()
+            for i, (name, value) in enumerate(zip(self.names, values, strict=True))
+        ]
+
     @torch.no_grad()
     def score(self, values: Sequence[Tensor]) -> list[Tensor]:
         """∇ log q = −Λ(θ − m) at the weights `values`, in the order and shapes of `params`."""
@@ -74,53 +123,73 @@ class Posterior:
     @torch.no_grad()
     def log_prob(self, values: Sequence[Tensor]) -> float:
         """log q at the weights `values`, in nats."""
-        total = 0.5 * sum(self.family.log_det(i) for i in range(len(self.params)))
-        for score, m, x in zip(self.score(values), self.params, values, strict=True):
-            total += 0.5 * (score * (x - m)).sum(dtype=torch.float64).item()
-        return total - 0.5 * self.num_weights * math.log(2 * math.pi)
+        terms = []
+        for i, (score, m, x) in enumerate(zip(self.score(values), self.params, values, strict=True)):
+            terms.append(self.family.log_det(i) + (score * (x - m)).sum(dtype=torch.float64).item())
+        return 0.5 * (self._total(terms) - self.num_weights * math.log(2 * math.pi))
+
+    def _total(self, terms: Sequence[float]) -> float:
+        return self.shards.total(torch.tensor(terms, dtype=torch.float64)).sum().item()
+
+    def log_det(self) -> float:
+        """log det Λ of all weights together; collective if they are split."""
+        return self._total([self.family.log_det(i) for i in range(len(self.params))])
 
     @torch.no_grad()
     def entropy(self) -> float:
         """In nats."""
-        log_det = sum(self.family.log_det(i) for i in range(len(self.params)))
-        return 0.5 * (self.num_weights * (1 + math.log(2 * math.pi)) - log_det)
+        return 0.5 * (self.num_weights * (1 + math.log(2 * math.pi)) - self.log_det())
 
     @torch.no_grad()
     def kl(self, other: Posterior) -> float:
         """KL(self‖other) in nats, for another posterior of the same family over tensors of the same shapes."""
         if type(self.family) is not type(other.family):
             raise ValueError(f"KL of a {self.family.name} to a {other.family.name} posterior is not implemented.")
-        total = 0.0
+        terms = []
         for i, (m, n) in enumerate(zip(self.params, other.params, strict=True)):
             shift = m - n
             quadratic = (shift * other.family.multiply(i, shift)).sum(dtype=torch.float64).item()
             log_det = self.family.log_det(i) - other.family.log_det(i)
-            total += 0.5 * (self.family.trace(i, other.family) + quadratic - m.numel() + log_det)
-        return total
+            terms.append(0.5 * (self.family.trace(i, other.family) + quadratic - m.numel() + log_det))
+        return self._total(terms)
 
     def to_params_device(self) -> None:
         """Follow the weights after they were moved."""
-        self.buckets = _buckets(self.params)
+        self.buckets = _buckets(self.params, self.shards.sizes)
         self.family.to_params_device(self.params)
 
     def bucket_noise(self, seed: int, number: int) -> list[Tensor]:
-        """The standard normal ε of `seed` for the tensors of one bucket."""
-        return standard_normal([self.params[i] for i in self.buckets[number]], mix(seed, number))
+        """
+        The standard normal ε of `seed` for the tensors of one bucket. Of split weights, this process's part of what
+        one process would draw, so that no result depends on how they are split.
+        """
+        index = self.buckets[number]
+        shapes = [self._parameters[i].shape for i in index]
+        noise = standard_normal(shapes, self.params[index[0]].device, mix(seed, number))
+        return [self.shards.part(i, e) for i, e in zip(index, noise, strict=True)]
 
     @contextmanager
     def sampled(self, seed: int) -> Iterator[Sample]:
         """
         The model with weights of one draw, θ = m + Λ^(−½)ε, inside the `with`; the mean, bit for bit, after it,
         whatever happens inside.
+
+        Raises:
+            RuntimeError: a draw is in place already, and another would be made around it.
         """
+        if self._drawn:
+            raise RuntimeError("The weights are a draw already; leave its `with` (or predict with it as it is) first.")
+        self._drawn = True
         with torch.no_grad():
             mean = [p.detach().clone() for p in self.params]
         try:
             self._perturb_(seed)
-            yield Sample(self.params, mean)
+            yield Sample(self.params, mean, self._changed)
         finally:
             with torch.no_grad():
                 torch._foreach_copy_(self.params, mean)
+            self._drawn = False
+            self._changed()
 
     @torch.no_grad()
     def _perturb_(self, seed: int) -> None:
@@ -128,41 +197,59 @@ class Posterior:
             noise = self.bucket_noise(seed, number)
             self.family.scale_noise_(noise, index)
             torch._foreach_add_([self.params[i] for i in index], noise)
+        self._changed()
+
+    def _changed(self) -> None:
+        torch.clear_autocast_cache()  # or a surrounding autocast would go on with the weights it has cast before
+        self.after_change()
 
 
 class Sample:
     """One draw, while it stands in the model."""
 
-    def __init__(self, params: list[Tensor], mean: list[Tensor]) -> None:
-        self._params, self._mean = params, mean
+    def __init__(self, params: list[Tensor], mean: list[Tensor], changed: Callable[[], None]) -> None:
+        self._params, self._mean, self._changed = params, mean, changed
 
     @torch.no_grad()
     def flip_(self) -> None:
         """θ → 2m − θ: the antithetic draw, m − Λ^(−½)ε."""
         torch._foreach_neg_(self._params)
         torch._foreach_add_(self._params, self._mean, alpha=2)
+        self._changed()
 
 
-def weight_scales(params: Sequence[Tensor]) -> list[float]:
+def weight_scales(params: Sequence[Tensor], shards: Shards | None = None) -> list[float]:
     """
-    The scale of each tensor, its root-mean-square weight; for a tensor of zeros (a fresh bias, a fresh LoRA B) that of
-    all weights together, and 0.02, the usual initialisation, if those are zero too.
+    The scale of each tensor, its root-mean-square weight; for a tensor of zeros (a fresh bias, a fresh LoRA B), or of
+    what rounding makes of zeros, that of all weights together, and 0.02, the usual initialisation, if those are zero
+    too. With `shards`, `params` are parts.
     """
+    shards = shards or Shards(params)
     with torch.no_grad():
         squares = torch.stack([norm.double().cpu() for norm in torch._foreach_norm(list(params))]).square()
-    sizes = torch.tensor([p.numel() for p in params], dtype=torch.float64)
+    squares = shards.total(squares)
+    sizes = torch.tensor(shards.sizes, dtype=torch.float64)
     overall = (squares.sum() / sizes.sum()).sqrt().item() or 0.02
-    return [scale or overall for scale in (squares / sizes).sqrt().tolist()]
+    return [scale if scale > _ZERO * overall else overall for scale in (squares / sizes).sqrt().tolist()]
 
 
-def _buckets(params: Sequence[Tensor]) -> list[list[int]]:
+def _nothing() -> None:
+    pass
+
+
+def _plain_name(name: str) -> str:
+    """A weight's name without what torch.compile and FSDP's activation checkpointing put into it."""
+    return name.replace("_checkpoint_wrapped_module.", "").replace("_orig_mod.", "")
+
+
+def _buckets(params: Sequence[Tensor], sizes: Sequence[int]) -> list[list[int]]:
     """Runs of neighbouring tensors on one device, of at most `_BUCKET_ELEMENTS` elements or of one tensor."""
     buckets: list[list[int]] = []
     size = 0
-    for i, p in enumerate(params):
-        if not buckets or size + p.numel() > _BUCKET_ELEMENTS or p.device != params[i - 1].device:
+    for i, (p, own) in enumerate(zip(params, sizes, strict=True)):
+        if not buckets or size + own > _BUCKET_ELEMENTS or p.device != params[i - 1].device:
             buckets.append([])
             size = 0
         buckets[-1].append(i)
-        size += p.numel()
+        size += own
     return buckets

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .posterior import Posterior
 
 __all__ = ["GaussianPrior"]
 
@@ -42,7 +46,7 @@ class GaussianPrior:
     def mean_square_shift(self, means: Sequence[Tensor], index: Sequence[int]) -> list[Tensor]:
         """mean (m_j − μ_j)² for the tensors at `index`, float64 scalars on their device."""
         norms = torch._foreach_norm(self._shift(means, index))
-        return [norm.double().square() / m.numel() for norm, m in zip(norms, means, strict=True)]
+        return [norm.double().square() / max(m.numel(), 1) for norm, m in zip(norms, means, strict=True)]
 
     def _shift(self, means: Sequence[Tensor], index: Sequence[int]) -> tuple[Tensor, ...]:
         """m_j − μ_j for the tensors at `index`."""
@@ -60,3 +64,18 @@ class GaussianPrior:
         if self.learn_std:
             terms = zip(self.scale, mean_variance, mean_square_shift, strict=True)
             self.std = [(0.5 * (s * s + variance + shift)) ** 0.5 for s, variance, shift in terms]
+
+    @torch.no_grad()
+    def follow(self, posterior: Posterior) -> None:
+        """Split μ as FSDP2 has split the posterior's weights; the first process's prior becomes everyone's."""
+        shards = posterior.shards
+        figures = shards.share_(
+            torch.tensor([self.std, self.scale, [m.dim() for m in self.mean]], dtype=torch.float64)
+        )
+        self.std, self.scale = figures[0].tolist(), figures[1].tolist()
+        for i, (mean, p, dim) in enumerate(zip(self.mean, posterior.params, figures[2].tolist(), strict=True)):
+            if not dim:
+                self.mean[i] = torch.zeros((), device=p.device)
+                continue
+            whole = mean if mean.dim() else torch.zeros(shards.shapes[i])
+            self.mean[i] = shards.part(i, shards.share_(whole)).to(p.device, copy=True)

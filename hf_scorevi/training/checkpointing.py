@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerState
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import sort_checkpoints
 
 from ..errors import PosteriorCheckpointError
 from ..hub import load_posterior, write_aside
 from ..inference import PosteriorUpdate
 from ..posterior import Posterior
 
-__all__ = ["STATE_NAME", "load_posterior_into", "load_state", "load_weights", "save_state"]
+__all__ = [
+    "INCOMPLETE",
+    "STATE_NAME",
+    "load_posterior_into",
+    "load_state",
+    "load_weights",
+    "publish",
+    "record_callbacks",
+    "rotate",
+    "save_state",
+]
 
 STATE_NAME = "score_vi_state.safetensors"
+# Begins the names of folders that are being written or deleted; those of checkpoints begin otherwise.
+INCOMPLETE = "incomplete-"
 
 
-def save_state(folder: str | os.PathLike[str], update: PosteriorUpdate) -> None:
-    """Averages, counters and the prior, which a resumed run continues from."""
+def save_state(folder: str | os.PathLike[str], update: PosteriorUpdate, write: bool = True) -> None:
+    """Averages, counters and the prior, which a resumed run continues from. All processes call it, one writes."""
     state = {name: value.detach().cpu().contiguous() for name, value in update.state_dict().items()}
-    write_aside(Path(folder) / STATE_NAME, lambda path: save_file(state, path))
+    if write:
+        write_aside(Path(folder) / STATE_NAME, lambda path: save_file(state, path))
 
 
 def load_state(folder: str | os.PathLike[str], update: PosteriorUpdate) -> None:
@@ -53,12 +71,15 @@ def load_posterior_into(posterior: Posterior, folder: str | os.PathLike[str], mo
         raise PosteriorCheckpointError(
             f"The posterior in {folder} is {stored.family.name}, this trainer's is {posterior.family.name}."
         )
-    if any(own.shape != value.shape for (*_, own), (*_, value) in zip(posterior.state(), stored.state(), strict=True)):
+    index = {name: i for i, name in enumerate(posterior.names)}
+    parts = [posterior.shards.part(index[name], value) for name, _, value in stored.state()]
+    own = [value for *_, value in posterior.state()]
+    if any(a.shape != b.shape for a, b in zip(own, parts, strict=True)):
         raise PosteriorCheckpointError(
             f"The posterior in {folder} has another rank than this trainer's; give the same PosteriorConfig(rank=...)."
         )
-    for (_, _, own), (_, _, value) in zip(posterior.state(), stored.state(), strict=True):
-        own.copy_(value)
+    for value, part in zip(own, parts, strict=True):
+        value.copy_(part)
 
 
 def load_weights(model: nn.Module, folder: str | os.PathLike[str]) -> bool:
@@ -73,3 +94,54 @@ def load_weights(model: nn.Module, folder: str | os.PathLike[str]) -> bool:
     loaded = type(model).from_pretrained(folder, dtype=torch.float32)
     model.load_state_dict(loaded.state_dict())
     return True
+
+
+def record_callbacks(state: TrainerState, candidates: Iterable[Any]) -> None:
+    """Put into `state` what callbacks that keep a state of their own need to resume."""
+    latest: dict[str, list[Any]] = {}
+    for callback in candidates:
+        if isinstance(callback, ExportableState):
+            latest.setdefault(type(callback).__name__, []).append(callback.state())
+    for name, found in latest.items():
+        state.stateful_callbacks[name] = found if len(found) > 1 else found[0]  # type: ignore[call-overload,index]
+
+
+def publish(aside: Path, final: Path) -> None:
+    """Give a folder that is complete its name, on disk too; an older one of that name makes room."""
+    for path in aside.rglob("*"):
+        _flush(path)
+    _flush(aside)
+    if final.exists():
+        _remove(final)
+    os.replace(aside, final)
+    _flush(final.parent)
+
+
+def rotate(run_dir: Path, limit: int | None, keep: set[str | None]) -> None:
+    """Delete the oldest checkpoints in `run_dir` beyond `limit`, sparing `keep`."""
+    found = sort_checkpoints(str(run_dir), use_mtime=True)
+    excess = len(found) - max(limit, len(keep - {None})) if limit and limit > 0 else 0
+    for folder in [folder for folder in found if folder not in keep][: max(excess, 0)]:
+        _remove(Path(folder))
+
+
+def _remove(folder: Path) -> None:
+    """Take the name away first: a checkpoint that is half deleted must not look like one."""
+    doomed = folder.with_name(INCOMPLETE + folder.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.replace(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Ask for a file or folder to reach the disk, where the system can."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Averaging over processes what ordinary data parallelism does not see."""
+"""What ordinary data parallelism does not do by itself: averaging more than gradients, and FSDP2 in our rhythm."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-__all__ = ["average_"]
+__all__ = ["average_", "require_gradient_sync", "reshard"]
 
 _BUCKET_BYTES = 1 << 26
 
@@ -30,3 +30,19 @@ def average_(tensors: Sequence[Tensor]) -> None:
             flat /= dist.get_world_size()
             torch._foreach_copy_(bucket, list(_unflatten_dense_tensors(flat, bucket)))
             bucket = []
+
+
+def reshard(model: nn.Module) -> None:
+    """Drop the whole weights that FSDP2 keeps after a forward pass: they hide what is written into its shards."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def require_gradient_sync(model: nn.Module) -> None:
+    """Let FSDP2 reduce this micro-batch's gradients at once, whatever `no_sync` around it says."""
+    from torch.distributed.fsdp import FSDPModule
+
+    next(module for module in model.modules() if isinstance(module, FSDPModule)).set_requires_gradient_sync(True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from ..hub import StoredPosterior, save_posterior
 from ..posterior import Posterior, draw_seed
 from ..predictive import OutputAverage, PredictiveAverage
 from .arguments import ScoreVITrainingArguments
-from .checkpointing import load_posterior_into, load_weights
+from .checkpointing import INCOMPLETE, load_posterior_into, load_weights, publish, record_callbacks, rotate
+from .distributed import reshard
 from .evaluation import CalibrationMetrics, is_classification
 
 __all__ = ["PosteriorTrainer"]
@@ -49,6 +54,16 @@ class PosteriorTrainer(Trainer):
     def _stored_posterior(self) -> StoredPosterior:
         """What is recorded with the posterior: how it was learned."""
 
+    def _plain_model(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _follow_model(self) -> bool:
+        """Take up the weights that FSDP2 has put in the place of those the posterior was made of."""
+        followed = self.is_fsdp_enabled and self.posterior.follow(self.model)
+        if followed:
+            self.posterior.after_change = partial(reshard, self.model)
+        return followed
+
     def prediction_step(
         self,
         model: nn.Module,
@@ -63,6 +78,7 @@ class PosteriorTrainer(Trainer):
 
         Draws depend on `args.seed` and their number alone: every batch sees the same weights.
         """
+        self._follow_model()
         _, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
         mean = _first(outputs)
         problem = getattr(getattr(self.model, "config", None), "problem_type", None)
@@ -94,21 +110,61 @@ class PosteriorTrainer(Trainer):
             output = output._replace(predictions=gathered[0] if len(gathered) == 2 else gathered[2])
         return output
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer`'s, with the posterior. Mean and posterior are whole files even of a sharded checkpoint."""
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is None or "FULL_STATE_DICT" in str(plugin.state_dict_type):
+            super().save_model(output_dir, _internal_call)
+            return
+        self._save(output_dir, self.accelerator.get_state_dict(self.model))
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         output_dir = output_dir or self.args.output_dir or "."
+        state = self.posterior.whole_state()  # by all processes
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-            save_posterior(output_dir, model, self.posterior, self._stored_posterior())
+            save_posterior(output_dir, self._plain_model(), self.posterior, self._stored_posterior(), state)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """As `Trainer`'s, but written aside and renamed: a checkpoint is complete or absent, whenever the run dies."""
+        if self.hp_search_backend is None and trial is None:
+            self.store_flos()
+        run_dir, best = Path(self._get_output_dir(trial=trial)), self.state.best_global_step
+        final = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        aside = final.with_name(INCOMPLETE + final.name)
+        if self.args.should_save:
+            shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed
+        self.accelerator.wait_for_everyone()
+        self.save_model(str(aside), _internal_call=True)
+        best_folder = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{best}"
+        if best and (best_folder == final or best_folder.exists()):
+            self.state.best_model_checkpoint = str(best_folder)
+        if not self.args.save_only_model:
+            self._save_optimizer_and_scheduler(str(aside))
+            self._save_scaler(str(aside))
+            self._save_rng_state(str(aside))
+        if self.args.should_save:
+            record_callbacks(self.state, [*self.callback_handler.callbacks, self.control])
+            self.state.save_to_json(str(aside / TRAINER_STATE_NAME))
+        self.accelerator.wait_for_everyone()  # all have written their part
+        if self.args.should_save:
+            publish(aside, final)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(final))
+        if self.args.should_save:
+            rotate(run_dir, self.args.save_total_limit, keep={str(final), self.state.best_model_checkpoint})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if not load_weights(model or self.model, resume_from_checkpoint):
+        if self.is_fsdp_enabled or not load_weights(model or self.model, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         checkpoint = self.state.best_model_checkpoint
         assert checkpoint is not None
-        if not load_weights(self.model, checkpoint):
+        if self.is_fsdp_enabled or not load_weights(self.model, checkpoint):
             super()._load_best_model()
         # The best mean with the last posterior would be no posterior of anything.
         load_posterior_into(self.posterior, checkpoint, self.model)

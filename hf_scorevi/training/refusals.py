@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers.utils import logging
 
 if TYPE_CHECKING:
     from .trainer import ScoreVITrainer
 
-__all__ = ["refuse_unsupported", "upcast"]
+__all__ = ["refuse_pruning", "refuse_unsupported", "upcast"]
 
 logger = logging.get_logger(__name__)
 
@@ -26,8 +27,20 @@ def refuse_unsupported(trainer: ScoreVITrainer) -> None:
     optim = str(getattr(args.optim, "value", args.optim))
     if trainer.is_deepspeed_enabled:
         raise ValueError("DeepSpeed steps the optimizer inside backward, while weights are perturbed; use DDP.")
+    family = trainer.posterior_config.family
     if trainer.is_fsdp_enabled:
-        raise ValueError("FSDP is not supported yet; use DDP (torchrun or accelerate launch) or a single process.")
+        if getattr(trainer.accelerator.state.fsdp_plugin, "fsdp_version", 1) != 2:
+            raise ValueError("FSDP1 flattens weights into one another; set fsdp_version: 2 in fsdp_config.")
+        if family not in ("isotropic", "diagonal"):
+            raise ValueError(
+                f"FSDP2 splits weights by rows, which a {family} posterior cannot be; use DDP, or family='isotropic' "
+                "or 'diagonal'."
+            )
+    if getattr(trainer, "is_distributed_loading_by_transformers", False):
+        raise ValueError(
+            "A model that from_pretrained has distributed (distributed_config) is not supported; load it whole, and "
+            "let FSDP2 split it (accelerate launch)."
+        )
     if args.n_gpu > 1:
         raise ValueError(
             f"nn.DataParallel over {args.n_gpu} GPUs is not supported; start one process per GPU with torchrun or "
@@ -35,7 +48,6 @@ def refuse_unsupported(trainer: ScoreVITrainer) -> None:
         )
     if optim in _STEP_IN_BACKWARD or "layerwise" in optim:
         raise ValueError(f"optim={optim!r} steps inside backward, while weights are perturbed; choose another optim.")
-    family = trainer.posterior_config.family
     if family == "low_rank" and (args.objective != "score" or args.update != "closed_form"):
         raise ValueError(
             f"A low_rank posterior has an update of its own, under objective='score' with update='closed_form'; "
@@ -48,16 +60,59 @@ def refuse_unsupported(trainer: ScoreVITrainer) -> None:
             "fp16_full_eval and bf16_full_eval cast the weights, and the posterior's noise would be rounded away; use "
             "bf16=True, which keeps the weights in float32."
         )
+    refuse_adapter(trainer.model)
 
 
-def upcast(model: nn.Module, params: Mapping[str, Tensor]) -> None:
-    """Bayesian weights in half precision would swallow their noise: bring the model to float32, and say so."""
-    if getattr(model, "is_quantized", False) and not hasattr(model, "peft_config"):
+def refuse_adapter(model: nn.Module) -> None:
+    """Raise `ValueError` for a PEFT adapter whose loss is no likelihood, or that cannot be stored with a posterior."""
+    from peft import PeftModel
+
+    configs = getattr(model, "peft_config", None)
+    if not configs:
+        return
+    if not isinstance(model, PeftModel):
+        raise ValueError(f"{type(model).__name__} has an adapter of its own; train what peft.get_peft_model returns.")
+    if model.active_adapters != ["default"]:
+        raise ValueError(f"The adapter to train must be the one named 'default', not {model.active_adapters}.")
+    if weight := getattr(configs["default"], "orth_reg_weight", 0):
+        raise ValueError(
+            f"AdaLoRA's orth_reg_weight={weight} adds a penalty to the loss, which is then the likelihood of no data. "
+            "Give AdaLoraConfig(orth_reg_weight=0.0); the prior takes its place."
+        )
+    refuse_pruning(model)
+    wrapped = {"modules_to_save", "original_module"}  # the copy that is trained and saved, and the one that rests
+    if any(isinstance(m, _BatchNorm) and not wrapped & set(name.split(".")) for name, m in model.named_modules()):
+        logger.warning(
+            "Training moves the running statistics of batch normalisation, which PEFT does not save: the model will "
+            "predict otherwise when it is loaded. Name those layers in the adapter's modules_to_save."
+        )
+
+
+def refuse_pruning(model: nn.Module) -> None:
+    """Raise `ValueError` once AdaLoRA has pruned ranks: they are not stored, but in memory their noise remains."""
+    for config in getattr(model, "peft_config", {}).values():
+        if config.peft_type == "ADALORA" and config.rank_pattern:
+            raise ValueError(
+                "AdaLoRA has pruned ranks (update_and_allocate), which the posterior cannot follow. Leave that call "
+                "out: init_r is then the rank to the end."
+            )
+
+
+def upcast(model: nn.Module, params: Mapping[str, Tensor], autocast: bool = False) -> None:
+    """
+    Bayesian weights in half precision would swallow their noise: bring the model to float32, and say so. Of a PEFT
+    model under autocast, which can compute with both, only the modules that are trained.
+    """
+    adapted = hasattr(model, "peft_config")
+    if (getattr(model, "is_quantized", False) and not adapted) or any(p.element_size() < 2 for p in params.values()):
         raise ValueError("Quantised weights cannot be Bayesian; put an adapter on the model (PEFT) and train that.")
     half = sorted({str(p.dtype).removeprefix("torch.") for p in params.values() if p.dtype != torch.float32})
     if half:
+        frozen = autocast and adapted
         logger.warning(
-            f"Bayesian weights in {', '.join(half)} are converted to float32, with the rest of the model: the "
-            "posterior's noise would be lost in rounding. bf16=True still computes in bfloat16."
+            f"Bayesian weights in {', '.join(half)} are converted to float32, {'without' if frozen else 'with'} the "
+            "rest of the model: the posterior's noise would be lost in rounding. bf16=True still computes in bfloat16."
         )
-        model.float()
+        for module in model.modules() if frozen else [model]:
+            if not frozen or any(p.requires_grad for p in module.parameters(recurse=False)):
+                nn.Module.float(module)

@@ -23,16 +23,16 @@ from ..inference import (
     ProximalSchedule,
     ScoreStatistic,
 )
-from ..posterior import GaussianPrior, Posterior, PosteriorConfig, select_parameters
+from ..posterior import GaussianPrior, Posterior, PosteriorConfig, local, select_parameters
 from .arguments import ScoreVITrainingArguments
 from .batch_norm import frozen_running_statistics
 from .checkpointing import load_posterior_into, load_state, save_state
-from .distributed import average_
+from .distributed import average_, require_gradient_sync
 from .figures import training_figures
 from .likelihood import Likelihood, resolve_likelihood
 from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
-from .refusals import refuse_unsupported, upcast
+from .refusals import refuse_pruning, refuse_unsupported, upcast
 from .rng import RandomState
 from .window import Window
 
@@ -115,20 +115,26 @@ class ScoreVITrainer(PosteriorTrainer):
     def _build_posterior(self) -> None:
         """Posterior, prior and update over the model as it stands."""
         params = select_parameters(self.model, self.posterior_config.target, self.posterior_config.exclude)
-        upcast(self.model, params)
-        self._posterior_model = self.model
+        upcast(self.model, params, autocast=self.args.bf16 or self.args.fp16)
+        self._posterior_model = self._plain_model()
         self.posterior = Posterior.initialise(params, self.posterior_config)
         self.prior: GaussianPrior = initial_prior(self.model, self.posterior, self.posterior_config)
         self.likelihood: Likelihood | None = None
         self.update: PosteriorUpdate | None = None
         self._window: Window | None = None
 
-    def _resolve_likelihood(self) -> None:
-        """The scale of the data term, known once there are data."""
-        self.likelihood = resolve_likelihood(
-            self.model, self.posterior_config, self.train_dataset, self.posterior.num_weights
-        )
-        parts = self.posterior, self.prior, self.likelihood.weight
+    def _follow_model(self) -> bool:
+        followed = super()._follow_model()
+        if followed:
+            self.prior.follow(self.posterior)
+        return followed
+
+    def _prepare_update(self) -> None:
+        """What moves the posterior, once there are data and the weights are where they are trained."""
+        self._follow_model()
+        if self.update is not None:
+            return
+        parts = self.posterior, self.prior, self._resolved_likelihood().weight
         if self.args.objective != "score":
             self.update = ElboUpdate(*parts, stick_the_landing=self.args.objective == "elbo_stl")
             return
@@ -138,14 +144,27 @@ class ScoreVITrainer(PosteriorTrainer):
         else:
             self.update = ClosedFormUpdate(*parts, schedule, self.args.inner_loop())
 
+    def _resolved_likelihood(self) -> Likelihood:
+        """The scale of the data term."""
+        if self.likelihood is None:
+            self.likelihood = resolve_likelihood(
+                self.model, self.posterior_config, self.train_dataset, self.posterior.num_weights
+            )
+        return self.likelihood
+
     # Training
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
-        if self._posterior_model is not self.model:  # a new model from model_init
+        if self._posterior_model is not self._plain_model():  # a new model from model_init
             self._build_posterior()
-        if self.update is None:
-            self._resolve_likelihood()
+        self._resolved_likelihood()  # what cannot be a likelihood is refused before anything is prepared
         return super()._inner_training_loop(*args, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As `Trainer`'s, less groups without weights, whose settings a sharded checkpoint would lose."""
+        optimizer = super().create_optimizer(model)
+        optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Weight decay is the prior's job on Bayesian weights: only the others decay."""
@@ -175,7 +194,7 @@ class ScoreVITrainer(PosteriorTrainer):
 
         def run(sync: bool) -> None:
             replay = random_state if losses else None
-            losses.append(self._pass(model, inputs, num_items_in_batch, sync, replay))
+            losses.append(self._pass(model, inputs, num_items_in_batch, window, sync, replay))
 
         for sample in range(self.args.mc_samples):
             seed = window.noise_seed(sample)
@@ -208,7 +227,7 @@ class ScoreVITrainer(PosteriorTrainer):
             seed=self.args.seed,
             step=step,
             statistic=statistic,
-            rank=None if self.args.share_noise else self.args.process_index,
+            rank=None if self.args.share_noise else 0 if self.is_fsdp_enabled else self.args.process_index,
             gradient_scale=1.0 if scaler is None or not scaler.is_enabled() else scaler.get_scale(),
         )
         return self._window
@@ -218,6 +237,7 @@ class ScoreVITrainer(PosteriorTrainer):
         model: nn.Module,
         inputs: dict[str, Any],
         num_items_in_batch: Tensor | int | None,
+        window: Window,
         sync: bool,
         replay: RandomState | None,
     ) -> Tensor:
@@ -229,7 +249,10 @@ class ScoreVITrainer(PosteriorTrainer):
             if replay is not None:
                 replay.restore()
                 stack.enter_context(frozen_running_statistics(model))
-            if not sync:
+            if self.is_fsdp_enabled:
+                if window.statistic is not None:  # which reads the gradient after each pass
+                    require_gradient_sync(model)
+            elif not sync:
                 stack.enter_context(self.accelerator.no_sync(model))
             loss = super().training_step(model, inputs, num_items_in_batch)
         self._require_finite(loss, "training loss")
@@ -254,18 +277,17 @@ class ScoreVITrainer(PosteriorTrainer):
     @torch.no_grad()
     def _finish_gradients(self, model: nn.Module, window: Window, passes: int) -> None:
         """Sums over passes become means, over processes too where ordinary synchronisation was off; add the prior."""
-        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        grads = [local(p.grad) for p in model.parameters() if p.grad is not None]
         if passes > 1:
             torch._foreach_mul_(grads, 1 / passes)
-        if window.statistic is not None:
+        if window.statistic is not None and not self.is_fsdp_enabled:
             average_(grads)
-        assert self.likelihood is not None
-        scale = window.gradient_scale / self.likelihood.weight
+        scale = window.gradient_scale / self._resolved_likelihood().weight
         for bucket in self.posterior.buckets:
-            index = [i for i in bucket if self.posterior.params[i].grad is not None]
-            if index:
-                params = [self.posterior.params[i] for i in index]
-                self.prior.add_gradient_([p.grad for p in params if p.grad is not None], params, index, scale)
+            found = {i: grad for i in bucket if (grad := self.posterior.grad(i)) is not None}
+            if found:
+                params = [self.posterior.params[i] for i in found]
+                self.prior.add_gradient_(list(found.values()), params, list(found), scale)
 
     def _after_optimizer_step(self) -> None:
         """On a step with a statistic that was not skipped, move the precisions."""
@@ -274,7 +296,8 @@ class ScoreVITrainer(PosteriorTrainer):
             return
         assert self.update is not None
         curvature = window.statistic.curvature(1 / (self.args.mc_samples * window.gradient_scale))
-        average_(curvature)
+        if not self.is_fsdp_enabled:  # which has averaged the gradients that the statistic is made of
+            average_(curvature)
         self.update.step(curvature, self._get_learning_rate())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -295,30 +318,30 @@ class ScoreVITrainer(PosteriorTrainer):
         posterior, stored = load_posterior(folder, self.model)  # first: a damaged one leaves the model alone
         self._load_from_checkpoint(str(folder))
         self.posterior, self.posterior_config = posterior, stored.config
+        self._follow_model()
         self.prior = initial_prior(self.model, self.posterior, self.posterior_config)
         known = stored.likelihood
         self.likelihood = Likelihood(stored.num_data, stored.temperature, **known) if known else None
         self.update = None
 
     def _stored_posterior(self) -> StoredPosterior:
-        if self.likelihood is None:
-            self._resolve_likelihood()
-        assert self.likelihood is not None
+        likelihood = self._resolved_likelihood()
         return StoredPosterior(
             config=self.posterior_config,
-            num_data=self.likelihood.num_data,
-            temperature=self.likelihood.temperature,
-            likelihood={"kind": self.likelihood.kind, "loss_scale": self.likelihood.loss_scale},
+            num_data=likelihood.num_data,
+            temperature=likelihood.temperature,
+            likelihood={"kind": likelihood.kind, "loss_scale": likelihood.loss_scale},
             method={name: getattr(self.args, name) for name in _METHOD_ARGUMENTS} | {"steps": self.state.global_step},
         )
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save and self.update is not None:
-            save_state(output_dir, self.update)
+        if self.update is not None:
+            save_state(output_dir, self.update, self.args.should_save)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
+            self._prepare_update()
             assert self.update is not None
             load_posterior_into(self.posterior, checkpoint, self.model)
             load_state(checkpoint, self.update)
@@ -326,13 +349,19 @@ class ScoreVITrainer(PosteriorTrainer):
 
 
 class _StepHook(TrainerCallback):
-    """Tells the trainer of the two moments that it has no method for."""
+    """Tells the trainer of the moments that it has no method for."""
 
     def __init__(self, trainer: ScoreVITrainer) -> None:
         self._trainer = trainer
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._trainer._prepare_update()
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self._trainer._begin_window()
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self._trainer._after_optimizer_step()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        refuse_pruning(self._trainer.model)

@@ -4,24 +4,26 @@ from scipy import stats
 
 from hf_scorevi.posterior import draw_seed, mix, standard_normal
 
+CPU = torch.device("cpu")
+
 
 def test_a_pure_function_of_its_seed_that_leaves_the_global_state_alone():
-    like = [torch.empty(5, 7), torch.empty(()), torch.empty(300)]
+    shapes = [(5, 7), (), (300,)]
     before = torch.get_rng_state()
-    a, b, other = (standard_normal(like, seed) for seed in (3, 3, 4))
+    a, b, other = (standard_normal(shapes, CPU, seed) for seed in (3, 3, 4))
     assert torch.equal(before, torch.get_rng_state())
-    assert [x.shape for x in a] == [x.shape for x in like]
+    assert [x.shape for x in a] == [torch.Size(shape) for shape in shapes]
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert not torch.equal(a[2], other[2])
 
 
 def test_is_standard_normal():
-    (noise,) = standard_normal([torch.empty(100_000)], 0)
+    (noise,) = standard_normal([(100_000,)], CPU, 0)
     assert stats.kstest(noise.numpy(), "norm").pvalue > 1e-3
 
 
 def test_neighbouring_keys_are_independent():
-    draws = torch.stack([standard_normal([torch.empty(10_000)], mix(0, 42, step))[0] for step in range(20)])
+    draws = torch.stack([standard_normal([(10_000,)], CPU, mix(0, 42, step))[0] for step in range(20)])
     correlation = torch.corrcoef(draws) - torch.eye(20)
     assert correlation.abs().max() < 5 / 10_000**0.5
 

@@ -1,33 +1,52 @@
-"""Two processes on one CPU against one process."""
+"""Two processes on one CPU, by DDP and by FSDP2, against one process."""
 
+import json
+import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_scorevi import PosteriorConfig, ScoreVITrainer
+from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
+from hf_scorevi.training import posterior_trainer
 from hf_scorevi.training.distributed import average_
 from tests.models import arguments, images, tiny_resnet, tiny_vit
 
+ROOT = Path(__file__).parents[2]
 
-def run(folder: Path, model: str, family: str, share_noise: bool, **kwargs) -> ScoreVITrainer:
+
+def make_trainer(folder: Path, model="vit", family="diagonal", wrapper="none", **kwargs) -> ScoreVITrainer:
     """Four steps over batches of 12 images in their order, whatever they are split into."""
+    if wrapper.startswith("fsdp2"):
+        kwargs["fsdp"] = True
+        kwargs["fsdp_config"] = {
+            "fsdp_version": 2,
+            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "transformer_layer_cls_to_wrap": ["ViTLayer"],
+            "state_dict_type": "SHARDED_STATE_DICT" if wrapper == "fsdp2_sharded" else "FULL_STATE_DICT",
+            "cpu_ram_efficient_loading": False,
+        }
+    make = {"vit": tiny_vit, "resnet": tiny_resnet, "dropout": partial(tiny_vit, hidden_dropout_prob=0.1)}[model]
+    made = make(seed=1)
+    settings = dict(
+        max_steps=4,
+        curvature_interval=2,
+        share_noise=True,
+        optim="sgd",
+        learning_rate=0.05,
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=12,
+    )
     trainer = ScoreVITrainer(
-        {"vit": tiny_vit, "resnet": tiny_resnet}[model](seed=1),
-        arguments(
-            folder,
-            max_steps=4,
-            curvature_interval=2,
-            share_noise=share_noise,
-            optim="sgd",
-            learning_rate=0.05,
-            train_sampling_strategy="sequential",
-            **kwargs,
-        ),
+        made,
+        arguments(folder, **settings | kwargs),
         train_dataset=images(48),
+        eval_dataset=images(16, seed=5),
         posterior_config=PosteriorConfig(family=family, init_std=0.05),
     )
     if model == "resnet":  # batch statistics do depend on how a batch is split
@@ -35,49 +54,184 @@ def run(folder: Path, model: str, family: str, share_noise: bool, **kwargs) -> S
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.train = lambda mode=True, module=module: module
                 module.training = False
-    trainer.train()
     return trainer
 
 
 def state(trainer: ScoreVITrainer) -> dict[str, torch.Tensor]:
-    values = {f"mean.{name}": p.detach().clone().contiguous() for name, p in trainer.model.named_parameters()}
-    return values | {f"precision.{name}": p.clone() for name, p in trainer.posterior.precision.items()}
+    mean = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    values = {f"mean.{name.removeprefix('module.')}": p.detach().clone().contiguous() for name, p in mean.items()}
+    return values | {f"precision.{n}{s}": p.clone().contiguous() for n, s, p in trainer.posterior.whole_state()}
 
 
 def main() -> None:
-    folder, model, family, share_noise = sys.argv[1:]
-    trainer = run(Path(folder), model, family, share_noise == "True", per_device_train_batch_size=6)
-    save_file(state(trainer), Path(folder) / f"rank{trainer.args.process_index}.safetensors")
+    folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
+    if settings["wrapper"].startswith("fsdp2"):
+        from tests.fsdp2_on_cpu import allow
+
+        allow()
+    save, resume, death = (settings.pop(name, None) for name in ("save", "resume", "death"))
+    trainer = make_trainer(folder, **settings)
+    if death:
+        die_at(death, trainer)
+    trainer.train(resume_from_checkpoint=resume)
+    metrics = trainer.evaluate()
+    if save:
+        trainer.save_model(str(folder / "saved"))
+    values = state(trainer)
+    values |= {f"figure.{name}": torch.tensor(metrics[f"eval_{name}"]) for name in ("nll", "ece", "mean_nll")}
+    for log in (log for log in trainer.state.log_history if "kl" in log):
+        values |= {f"log.{name}": torch.tensor(log[name]) for name in ("kl", "std_relative_mean", "share_at_prior")}
+    save_file(values, folder / f"rank{trainer.args.process_index}.safetensors")
 
 
-def two_processes(folder: Path, *args: str) -> list[dict[str, torch.Tensor]]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
-    root = Path(__file__).parents[2]
-    result = subprocess.run([*command, str(folder), *args], cwd=root, capture_output=True, text=True, timeout=240,
-                            env={**__import__("os").environ, "PYTHONPATH": str(root)})  # fmt: skip
+def die_at(moment: str, trainer: ScoreVITrainer) -> None:
+    """kill -9 to this process in the fourth step: between the passes of a pair, or at a point of saving."""
+
+    def before(function):
+        def dying(*args, **kwargs):
+            step = trainer.state.global_step
+            if step == (3 if moment == "_pass" else 4):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return dying
+
+    if hasattr(trainer, moment):
+        setattr(trainer, moment, before(getattr(trainer, moment)))
+    else:
+        setattr(posterior_trainer, moment, before(getattr(posterior_trainer, moment)))
+
+
+def launch(program: list[str], processes: int = 2) -> subprocess.CompletedProcess:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, *(torchrun if processes > 1 else []), *program]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def run(folder: Path, **settings) -> list[dict[str, torch.Tensor]]:
+    """The state that a run in processes of its own ends with, one for each."""
+    processes = 1 if settings["wrapper"] == "none" else 2
+    folder.mkdir(exist_ok=True)
+    result = launch([__file__, str(folder), json.dumps(settings)], processes)
     assert result.returncode == 0, result.stderr[-3000:]
-    return [load_file(folder / f"rank{rank}.safetensors") for rank in (0, 1)]
+    return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
+
+
+def assert_equal(values: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> None:
+    """Means to 1e-6, precisions to 1e-5 of themselves (of the largest number of a factor, which has zeros)."""
+    for name, value in reference.items():
+        if name.startswith("mean."):
+            tolerance = {"rtol": 0, "atol": 1e-6}
+        elif name.endswith(".factor"):
+            tolerance = {"rtol": 0, "atol": 1e-5 * value.abs().max().item()}
+        else:
+            tolerance = {"rtol": 1e-5, "atol": 0}
+        assert torch.allclose(values[name], value, **tolerance), name
+
+
+def trained(folder: Path, **settings) -> ScoreVITrainer:
+    trainer = make_trainer(folder, **settings)
+    trainer.train()
+    return trainer
 
 
 @pytest.mark.parametrize(
     ("model", "family"), [("vit", "diagonal"), ("resnet", "isotropic"), ("vit", "low_rank"), ("vit", "block_diagonal")]
 )
-def test_two_processes_equal_one_with_the_same_noise(tmp_path, model, family):
-    ranks = two_processes(tmp_path, model, family, "True")
+def test_ddp_equals_one_process_with_the_same_noise(tmp_path, model, family):
+    ranks = run(tmp_path, wrapper="ddp", model=model, family=family, per_device_train_batch_size=6)
     assert all(torch.equal(value, ranks[1][name]) for name, value in ranks[0].items())
-    one = state(run(tmp_path, model, family, True, per_device_train_batch_size=12))
-    for name, value in one.items():
-        tolerance = {"rtol": 0, "atol": 1e-6} if name.startswith("mean") else {"rtol": 1e-5, "atol": 0}
-        assert torch.allclose(ranks[0][name], value, **tolerance), name
+    assert_equal(ranks[0], state(trained(tmp_path, model=model, family=family)))
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("diagonal", {}),
+        ("isotropic", {}),
+        ("diagonal", {"gradient_accumulation_steps": 2, "mc_samples": 2, "wrapper": "fsdp2_sharded"}),
+        ("isotropic", {"objective": "elbo_stl"}),
+    ],
+)
+def test_fsdp2_equals_one_process_with_the_same_noise(tmp_path, family, settings):
+    """Means, precisions, figures of log and evaluation; and what it saves is what one process would save."""
+    common = {"family": family, "logging_strategy": "steps", "logging_steps": 4} | settings
+    common = {"wrapper": "fsdp2"} | common
+    micro_batch = 6 // common.get("gradient_accumulation_steps", 1)
+    ranks = run(tmp_path, **common, per_device_train_batch_size=micro_batch, save=True)
+    one = trained(tmp_path, **common | {"wrapper": "none", "gradient_accumulation_steps": 1})
+    assert_equal(ranks[0], state(one))
+    metrics, log = one.evaluate(), [log for log in one.state.log_history if "kl" in log][-1]
+    for rank in ranks:
+        for name in ("nll", "ece", "mean_nll"):
+            assert rank[f"figure.{name}"].item() == pytest.approx(metrics[f"eval_{name}"], rel=1e-4)
+        for name in ("kl", "std_relative_mean", "share_at_prior"):
+            assert rank[f"log.{name}"].item() == pytest.approx(log[name], rel=1e-5)
+    saved = BayesianModel.from_pretrained(tmp_path / "saved")
+    for name, precision in saved.posterior.precision.items():
+        assert torch.equal(precision, ranks[0][f"precision.{name}"]), name
 
 
 def test_each_process_draws_its_own_noise_and_all_agree_on_the_result(tmp_path):
-    ranks = two_processes(tmp_path, "vit", "diagonal", "False")
+    ranks = run(tmp_path, wrapper="ddp", share_noise=False, per_device_train_batch_size=6)
     assert all(torch.equal(value, ranks[1][name]) for name, value in ranks[0].items())
-    shared = state(run(tmp_path, "vit", "diagonal", True, per_device_train_batch_size=12))
+    shared = state(trained(tmp_path))
     assert not torch.allclose(
         ranks[0]["precision.classifier.weight"], shared["precision.classifier.weight"], rtol=1e-5
     )
+
+
+def test_noise_of_each_process_is_that_of_each_micro_batch_on_average(tmp_path):
+    """Without sharing, two micro-batches of one process see noises like those of two processes, but their own."""
+    one = state(trained(tmp_path, share_noise=False, per_device_train_batch_size=6, gradient_accumulation_steps=2))
+    shared = state(trained(tmp_path, per_device_train_batch_size=6, gradient_accumulation_steps=2))
+    assert not torch.allclose(one["precision.classifier.weight"], shared["precision.classifier.weight"], rtol=1e-5)
+
+
+SAVING = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 1, "share_noise": False}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """What a run ends with that nobody killed, by wrapper."""
+    known: dict[str, list[dict[str, torch.Tensor]]] = {}
+
+    def get(wrapper: str, **settings) -> list[dict[str, torch.Tensor]]:
+        if wrapper not in known:
+            known[wrapper] = run(tmp_path_factory.mktemp(wrapper), wrapper=wrapper, **settings)
+        return known[wrapper]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "moment", "left"),
+    [
+        ("none", "_pass", "checkpoint-2"),
+        ("none", "save_posterior", "checkpoint-2"),
+        ("none", "publish", "checkpoint-2"),
+        ("none", "rotate", "checkpoint-4"),
+        ("ddp", "_save_scaler", "checkpoint-2"),
+        ("fsdp2", "_pass", "checkpoint-2"),
+        ("fsdp2_sharded", "publish", "checkpoint-2"),
+    ],
+)
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, uninterrupted, wrapper, moment, left):
+    """Mean, posterior, averages, data order, dropout and noise go on as if nothing had been."""
+    settings = SAVING | {"model": "dropout", "train_sampling_strategy": "random", "optim": "adamw_torch"}
+    settings |= {"per_device_train_batch_size": 6 if wrapper == "none" else 3}
+    program = [__file__, str(tmp_path), json.dumps(settings | {"wrapper": wrapper, "death": moment})]
+    assert launch(program, 1 if wrapper == "none" else 2).returncode != 0
+    checkpoints = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert checkpoints[-1] == left
+    for name in checkpoints:  # each is complete: the posterior belongs to the mean
+        BayesianModel.from_pretrained(tmp_path / name)
+    resumed = run(tmp_path, wrapper=wrapper, resume=True, **settings)
+    for rank, values in enumerate(uninterrupted(wrapper, **settings)):
+        assert values.keys() == resumed[rank].keys()
+        assert all(torch.equal(value, resumed[rank][name]) for name, value in values.items())
+    assert [path.name for path in tmp_path.glob("*checkpoint-*")] == ["checkpoint-6"]
 
 
 def test_averaging_is_nothing_in_one_process():

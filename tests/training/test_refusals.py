@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -54,15 +56,18 @@ def test_what_a_family_cannot_do_is_refused(tmp_path, family, kwargs, message):
         ScoreVITrainer(tiny_vit(), arguments(tmp_path, **kwargs), train_dataset=images(), posterior_config=config)
 
 
-@pytest.mark.parametrize(
-    ("attribute", "message"),
-    [("is_deepspeed_enabled", "DeepSpeed steps"), ("is_fsdp_enabled", "FSDP is not supported")],
-)
-def test_backends_are_refused(tmp_path, monkeypatch, attribute, message):
-    monkeypatch.setattr(ScoreVITrainer, attribute, True, raising=False)
-    monkeypatch.setattr(ScoreVITrainer, "create_accelerator_and_postprocess", _then_set(attribute))
-    with pytest.raises(ValueError, match=message):
+def test_deepspeed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(ScoreVITrainer, "is_deepspeed_enabled", True, raising=False)
+    monkeypatch.setattr(ScoreVITrainer, "create_accelerator_and_postprocess", _then_set("is_deepspeed_enabled"))
+    with pytest.raises(ValueError, match="DeepSpeed steps the optimizer inside backward"):
         ScoreVITrainer(tiny_vit(), arguments(tmp_path), train_dataset=images())
+
+
+def test_a_model_distributed_on_loading_is_refused(tmp_path, monkeypatch):
+    model = tiny_vit()
+    monkeypatch.setattr(type(model), "is_distributed_loading_by_transformers", True)
+    with pytest.raises(ValueError, match=r"from_pretrained has distributed.*load it whole"):
+        ScoreVITrainer(model, arguments(tmp_path), train_dataset=images())
 
 
 def _then_set(attribute):
@@ -73,6 +78,28 @@ def _then_set(attribute):
         setattr(self, attribute, True)
 
     return wrapped
+
+
+@pytest.mark.parametrize(
+    ("family", "version", "message"),
+    [
+        ("isotropic", 1, "FSDP1 flattens weights.*fsdp_version: 2"),
+        ("low_rank", 2, "a low_rank posterior cannot be.*family='isotropic'"),
+        ("full", 2, "FSDP2 splits weights by rows"),
+    ],
+)
+def test_what_fsdp_cannot_split_is_refused(tmp_path, monkeypatch, family, version, message):
+    def create(self):
+        original(self)
+        self.is_fsdp_enabled = True
+        self.accelerator.state.fsdp_plugin = SimpleNamespace(fsdp_version=version, state_dict_type="FULL_STATE_DICT")
+
+    original = ScoreVITrainer.create_accelerator_and_postprocess
+    monkeypatch.setattr(ScoreVITrainer, "create_accelerator_and_postprocess", create)
+    with pytest.raises(ValueError, match=message):
+        ScoreVITrainer(
+            tiny_vit(), arguments(tmp_path), train_dataset=images(), posterior_config=PosteriorConfig(family=family)
+        )
 
 
 @pytest.mark.parametrize(("metric", "greater"), [("nll", False), ("eval_ece", False), ("accuracy", True)])

@@ -9,6 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..shards import Shards
+
 __all__ = ["ClosedFormFamily", "GaussianFamily"]
 
 
@@ -22,6 +24,8 @@ class GaussianFamily(ABC):
     """
 
     name: ClassVar[str]
+    shards: Shards = Shards(())
+    """Which parts of the weights the precisions are of: a `Posterior` sets it."""
 
     @abstractmethod
     def __init__(self, params: Sequence[Tensor], precision: Sequence[float], rank: int) -> None:

@@ -46,7 +46,7 @@ class _ElementwiseGaussian(ClosedFormFamily):
 
     def mean_variance(self, i: int) -> float:
         sums = torch.stack([piece.reciprocal().sum() for piece in self.pieces(self.precision[i])])
-        return sums.double().sum().item() / self.precision[i].numel()
+        return sums.double().sum().item() / max(self.precision[i].numel(), 1)
 
     def apply(self, i: int, curvature: Tensor, x: Tensor) -> Tensor:
         return x * curvature
@@ -101,17 +101,16 @@ class IsotropicGaussian(_ElementwiseGaussian):
 
     def __init__(self, params: Sequence[Tensor], precision: Sequence[float], rank: int = 0) -> None:
         self.precision = [torch.tensor(float(value), dtype=torch.float32) for value in precision]
-        self._sizes = [p.numel() for p in params]
 
     def scale_noise_(self, noise: list[Tensor], index: Sequence[int]) -> None:
         torch._foreach_mul_(noise, [self.precision[i].item() ** -0.5 for i in index])
 
     def log_det(self, i: int) -> float:
-        return self._sizes[i] * self.precision[i].double().log().item()
+        return self.shards.held[i] * self.precision[i].double().log().item()
 
     def trace(self, i: int, other: GaussianFamily) -> float:
         assert isinstance(other, IsotropicGaussian)
-        return self._sizes[i] * (other.precision[i].item() / self.precision[i].item())
+        return self.shards.held[i] * (other.precision[i].item() / self.precision[i].item())
 
     def correlate(self, grads: Sequence[Tensor], noise: list[Tensor], index: Sequence[int]) -> list[Tensor]:
         return [torch.dot(g.flatten(), e.flatten()).double() / g.numel() for g, e in zip(grads, noise, strict=True)]

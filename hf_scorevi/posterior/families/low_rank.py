@@ -88,7 +88,7 @@ class LowRankGaussian(GaussianFamily):
             self.precision.append(torch.full_like(p, float(value), dtype=torch.float32, requires_grad=False))
             # Drawn on the CPU: the same start on every device.
             r = min(rank, p.numel())
-            (start,) = standard_normal([torch.empty(p.numel(), r)], mix(LOW_RANK_STREAM, i))
+            (start,) = standard_normal([(p.numel(), r)], torch.device("cpu"), mix(LOW_RANK_STREAM, i))
             self.factor.append((start * (_INITIAL_FACTOR * (value / p.numel()) ** 0.5)).to(p.device))
 
     def state(self) -> dict[str, list[Tensor]]:
