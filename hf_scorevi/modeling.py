@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ class BayesianModel:
 
         Args:
             folder: the checkpoint.
-            base_model: for an adapter's checkpoint, the model to put it on; default: what its configuration names.
+            base_model: for an adapter's checkpoint, the model to put it on, changed in place; default: what its
+                configuration names, rounded and quantised as it was in training.
             model_kwargs: passed on to the model's `from_pretrained`. Weights are float32 whatever `dtype` says.
 
         Raises:
@@ -121,6 +123,31 @@ class BayesianModel:
         """The model with the weights of one draw inside the `with`, and its mean again after it."""
         with self.posterior.sampled(draw_seed(seed, 0)):
             yield self.model
+
+    def merge_and_unload(self, seed: int = 0, *, use_mean: bool = False) -> PreTrainedModel:
+        """
+        A copy of the base model with the adapter of one draw merged into it: a plain model of its own.
+
+        Args:
+            seed: of the draw, the one that `sample(seed)` gives.
+            use_mean: merge the mean instead, as PEFT's own `merge_and_unload` does.
+
+        Raises:
+            ValueError: there is no adapter, or the base is quantised.
+        """
+        if not hasattr(self.model, "merge_and_unload"):
+            raise ValueError(
+                f"{type(self.model).__name__} has no adapter to merge. The model of one draw is what "
+                "`with model.sample(seed) as drawn:` gives."
+            )
+        if getattr(self.model, "is_quantized", False):
+            raise ValueError(
+                "Merging into a quantised base would round the draw away. Load the adapter onto the base in full "
+                "precision first: BayesianModel.from_pretrained(folder, base_model=model)."
+            )
+        with nullcontext() if use_mean else self.sample(seed):
+            drawn = copy.deepcopy(self.model)
+        return drawn.merge_and_unload()  # type: ignore[operator]
 
     @torch.no_grad()
     def predict(
@@ -187,15 +214,23 @@ def _load_adapter(
 ) -> nn.Module:
     from peft import PeftConfig, PeftModel
 
-    adapter = PeftConfig.from_pretrained(str(folder))
     if base_model is None:
-        config = read_base_config(folder)
-        if config is None or not adapter.base_model_name_or_path:
-            raise PosteriorCheckpointError(
-                f"{folder} does not say which model its adapter belongs to; give "
-                "BayesianModel.from_pretrained(..., base_model=model)."
-            )
-        base_model = _model_class(config).from_pretrained(
-            adapter.base_model_name_or_path, config=config, ignore_mismatched_sizes=True, **model_kwargs
-        )
+        base_model = _load_base(folder, PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, model_kwargs)
+    nn.Module.float(base_model)  # its own float() refuses a quantised model, most of which this leaves alone
     return PeftModel.from_pretrained(base_model, str(folder))
+
+
+def _load_base(folder: str | os.PathLike[str], name: str | None, model_kwargs: dict[str, Any]) -> nn.Module:
+    """The model that an adapter was trained on, with its head's classes, rounded and quantised as it was."""
+    config = read_base_config(folder)
+    if config is None or not name:
+        raise PosteriorCheckpointError(
+            f"{folder} does not say which model its adapter belongs to; give "
+            "BayesianModel.from_pretrained(..., base_model=model)."
+        )
+    model_kwargs = model_kwargs | {"dtype": config.dtype or torch.float32}
+    if hasattr(config, "quantization_config") and not hasattr(AutoConfig.from_pretrained(name), "quantization_config"):
+        # It was quantised while loading; left in the configuration it would mean that its file is.
+        model_kwargs = {"quantization_config": config.quantization_config} | model_kwargs
+        del config.quantization_config
+    return _model_class(config).from_pretrained(name, config=config, ignore_mismatched_sizes=True, **model_kwargs)

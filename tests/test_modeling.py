@@ -83,6 +83,11 @@ def test_sample_lends_an_ordinary_model_and_takes_it_back(folder):
     assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
 
 
+def test_a_model_without_an_adapter_has_nothing_to_merge(folder):
+    with pytest.raises(ValueError, match=r"ViTForImageClassification has no adapter to merge.*model\.sample\(seed\)"):
+        BayesianModel.from_pretrained(folder).merge_and_unload()
+
+
 def test_no_samples_is_an_error_that_names_the_alternative(folder):
     with pytest.raises(ValueError, match=r"num_samples must be at least 1, not 0; .*use_mean=True"):
         BayesianModel.from_pretrained(folder).predict(pixel_values=PIXELS, num_samples=0)
