@@ -23,13 +23,14 @@ from ..inference import (
     ProximalSchedule,
     ScoreStatistic,
 )
-from ..posterior import GaussianPrior, Posterior, PosteriorConfig, local, select_parameters
+from ..posterior import GaussianPrior, Posterior, PosteriorConfig, local, posterior_figures, select_parameters
 from .arguments import ScoreVITrainingArguments
 from .batch_norm import frozen_running_statistics
 from .checkpointing import load_posterior_into, load_state, save_state
 from .distributed import average_, require_gradient_sync
 from .figures import training_figures
 from .likelihood import Likelihood, resolve_likelihood
+from .mixed_precision import warn_if_rounded
 from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
 from .refusals import refuse_pruning, refuse_unsupported, upcast
@@ -218,7 +219,7 @@ class ScoreVITrainer(PosteriorTrainer):
 
     def _begin_window(self) -> Window:
         assert self.update is not None
-        step, scaler = self.state.global_step, self.accelerator.scaler
+        step = self.state.global_step
         score = self.args.objective == "score"
         statistic = None
         if not score or step % self.args.curvature_interval == 0:
@@ -228,7 +229,7 @@ class ScoreVITrainer(PosteriorTrainer):
             step=step,
             statistic=statistic,
             rank=None if self.args.share_noise else 0 if self.is_fsdp_enabled else self.args.process_index,
-            gradient_scale=1.0 if scaler is None or not scaler.is_enabled() else scaler.get_scale(),
+            gradient_scale=self.accelerator.scaler.get_scale() if self._scaled else 1.0,
         )
         return self._window
 
@@ -255,14 +256,19 @@ class ScoreVITrainer(PosteriorTrainer):
             elif not sync:
                 stack.enter_context(self.accelerator.no_sync(model))
             loss = super().training_step(model, inputs, num_items_in_batch)
-        self._require_finite(loss, "training loss")
+        if window.gradient_scale < 1 or not self._scaled:
+            self._require_finite(loss, "training loss")
         return loss
+
+    @property
+    def _scaled(self) -> bool:
+        """Whether a gradient scaler is at work: it skips a step that is not finite, and lowers its scale."""
+        return self.accelerator.scaler is not None and self.accelerator.scaler.is_enabled()
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | None = None) -> Any:
         """As `Trainer`'s, which asks for it before each optimizer step; a gradient scaler judges for itself."""
         norm = super()._get_grad_norm(model, grad_norm)
-        scaler = self.accelerator.scaler
-        if scaler is None or not scaler.is_enabled():
+        if not self._scaled:
             self._require_finite(torch.as_tensor(norm), "norm of the gradient")
         return norm
 
@@ -303,7 +309,9 @@ class ScoreVITrainer(PosteriorTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds to each training log the figures that tell a healthy posterior (`training_figures`)."""
         if "loss" in logs and self.update is not None and self.likelihood is not None:
-            logs.update(training_figures(logs["loss"], self.posterior, self.prior, self.likelihood, self.update))
+            figures = training_figures(logs["loss"], self.posterior, self.prior, self.likelihood, self.update)
+            warn_if_rounded(figures["std_relative_mean"], self.args)
+            logs.update(figures)
         super().log(logs, start_time)
 
     # Saving and loading
@@ -355,7 +363,9 @@ class _StepHook(TrainerCallback):
         self._trainer = trainer
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self._trainer._prepare_update()
+        trainer = self._trainer
+        trainer._prepare_update()
+        warn_if_rounded(posterior_figures(trainer.posterior, trainer.prior)["std_relative_mean"], trainer.args)
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self._trainer._begin_window()

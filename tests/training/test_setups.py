@@ -1,0 +1,145 @@
+"""How a step is computed must not change what it gives: each set-up against the plain one."""
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from hf_scorevi import PosteriorConfig, ScoreVITrainer
+from tests.models import arguments, images, tiny_vit
+
+
+def make_trainer(folder, data=None, **kwargs) -> ScoreVITrainer:
+    settings = dict(
+        max_steps=4,
+        curvature_interval=2,
+        optim="sgd",
+        learning_rate=0.05,
+        per_device_train_batch_size=6,
+        gradient_accumulation_steps=2,
+        mc_samples=2,
+        max_grad_norm=0.0,  # Accelerate takes the scale out of gradients before clipping only where it made the scaler
+    )
+    return ScoreVITrainer(
+        tiny_vit(seed=1, hidden_dropout_prob=0.1),
+        arguments(folder, **settings | kwargs),
+        train_dataset=data or images(48),
+        posterior_config=PosteriorConfig(family="diagonal", init_std=0.05),
+    )
+
+
+def result(trainer: ScoreVITrainer) -> tuple[torch.Tensor, torch.Tensor]:
+    mean = torch.cat([p.detach().flatten() for p in trainer.posterior.params])
+    return mean, torch.cat([p.flatten() for p in trainer.posterior.precision.values()])
+
+
+def assert_same(trainer: ScoreVITrainer, reference: ScoreVITrainer) -> None:
+    (mean, precision), (other_mean, other_precision) = result(trainer), result(reference)
+    assert torch.allclose(mean, other_mean, rtol=0, atol=1e-6)
+    assert torch.allclose(precision, other_precision, rtol=1e-5, atol=0)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> ScoreVITrainer:
+    trainer = make_trainer(tmp_path_factory.mktemp("plain"))
+    start = result(trainer)
+    trainer.train()
+    moved = result(trainer)
+    assert (moved[0] - start[0]).abs().max() > 1e-3  # what is compared below has moved
+    assert (moved[1] / start[1] - 1).abs().max() > 1e-2
+    return trainer
+
+
+def test_activation_checkpointing(tmp_path, plain):
+    trainer = make_trainer(tmp_path, activation_checkpointing=True)
+    trainer.train()
+    assert_same(trainer, plain)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_torch_compile(tmp_path, backend):
+    """Without dropout, whose masks a compiled graph draws in another order."""
+    trainers = []
+    for compiled in (False, True):
+        trainer = make_trainer(tmp_path, torch_compile=compiled, torch_compile_backend=backend if compiled else None)
+        without_dropout(trainer)
+        trainer.train()
+        trainers.append(trainer)
+    assert_same(*trainers)
+
+
+@pytest.mark.parametrize("scale", [2.0**-3, 4096.0])
+def test_a_gradient_scaler(tmp_path, plain, scale):
+    trainer = make_trainer(tmp_path)
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    trainer.train()
+    assert_same(trainer, plain)
+
+
+def test_an_overflowed_step_is_no_step(tmp_path):
+    """A skipped curvature step moves neither mean nor precision nor averages: as if its gradients were withheld."""
+    overflowing = make_trainer(tmp_path, lr_scheduler_type="constant")  # a skipped step does not move a schedule
+    overflowing.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=3e38, backoff_factor=2.0**-120)
+    overflowing.train()
+    assert overflowing.update.average.steps == 1  # of the curvature steps 0 and 2
+
+    withheld = make_trainer(tmp_path, lr_scheduler_type="constant")
+    withheld.add_callback(Withhold(withheld))
+    withheld.train()
+    assert_same(overflowing, withheld)
+
+
+class Withhold(TrainerCallback):
+    """Drops the first step's gradients and statistic."""
+
+    def __init__(self, trainer: ScoreVITrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 0:
+            model.zero_grad()
+            self.trainer._window.statistic = None
+
+
+def test_a_loss_that_overflows_is_the_scalers_business_until_it_gives_up(tmp_path):
+    from hf_scorevi import NonFiniteLossError
+
+    data = images(48)
+    data.columns["pixel_values"][0] = float("nan")
+    trainer = make_trainer(tmp_path, data, max_steps=30, num_train_epochs=30, train_sampling_strategy="sequential",
+                           per_device_train_batch_size=24)  # fmt: skip
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    start = result(trainer)
+    with pytest.raises(NonFiniteLossError, match="training loss is nan"):
+        trainer.train()
+    assert 2 <= trainer.state.global_step <= 4  # scales 4, 2 and 1 were tried
+    assert all(torch.equal(a, b) for a, b in zip(result(trainer), start, strict=True))
+
+
+def test_a_batch_size_found_after_running_out_of_memory(tmp_path):
+    """The failed attempt leaves nothing behind: what follows is a run with the size that was found."""
+
+    def run(batch_size: int, memory: int, **kwargs) -> ScoreVITrainer:
+        trainer = make_trainer(tmp_path, gradient_accumulation_steps=1, train_sampling_strategy="sequential",
+                               per_device_train_batch_size=batch_size, **kwargs)  # fmt: skip
+        without_dropout(trainer)  # the failed attempt took its random numbers
+
+        def forward_pre_hook(module, args, kwargs):
+            if len(kwargs["pixel_values"]) > memory:
+                failures.append(not torch.equal(trainer.posterior.params[0], start))
+                raise RuntimeError("CUDA out of memory.")
+
+        start = trainer.posterior.params[0].detach().clone()
+        trainer.model.register_forward_pre_hook(forward_pre_hook, with_kwargs=True)
+        trainer.train()
+        return trainer
+
+    failures: list[bool] = []
+    found, direct = run(8, 7, auto_find_batch_size=True), run(7, 7)
+    assert failures == [True]  # with perturbed weights
+    assert all(torch.equal(a, b) for a, b in zip(result(found), result(direct), strict=True))
+
+
+def without_dropout(trainer: ScoreVITrainer) -> None:
+    for module in trainer.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
