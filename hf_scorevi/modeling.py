@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from .batch_norm import kept_running_statistics, refresh_running_statistics
 from .errors import PosteriorCheckpointError
 from .hub import StoredPosterior, load_posterior, read_base_config, save_posterior
 from .posterior import Posterior, PosteriorConfig, draw_seed
@@ -151,7 +152,13 @@ class BayesianModel:
 
     @torch.no_grad()
     def predict(
-        self, *, num_samples: int = 16, seed: int | None = None, use_mean: bool = False, **inputs: Any
+        self,
+        *,
+        num_samples: int = 16,
+        seed: int | None = None,
+        use_mean: bool = False,
+        batch_norm_batches: Sequence[Mapping[str, Any]] | None = None,
+        **inputs: Any,
     ) -> PredictiveOutput:
         """
         The posterior predictive for `inputs`, given as to the model's forward.
@@ -160,6 +167,8 @@ class BayesianModel:
             num_samples: posterior draws S; each costs one forward pass.
             seed: of the draws; the same seed gives the same weights for every call. Default: fresh draws.
             use_mean: predict with the mean's weights alone: one pass, no uncertainty of the weights.
+            batch_norm_batches: arguments of the model's forward, of training examples, from which batch normalisation
+                gathers statistics for each draw; default: all draws use the mean's.
 
         Raises:
             ValueError: `num_samples` below 1.
@@ -170,7 +179,7 @@ class BayesianModel:
             )
         if seed is None:
             seed = secrets.randbits(63)  # torch.seed() would reseed the global generator
-        inputs = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        inputs = {k: self._moved(v) for k, v in inputs.items()}
         average = PredictiveAverage()
         samples = []
         self.model.eval()
@@ -178,7 +187,10 @@ class BayesianModel:
             if use_mean:
                 logits = self._logits(inputs)
             else:
-                with self.posterior.sampled(draw_seed(seed, draw)):
+                with self.posterior.sampled(draw_seed(seed, draw)), kept_running_statistics(self.model):
+                    if batch_norm_batches is not None:
+                        batches = ({k: self._moved(v) for k, v in batch.items()} for batch in batch_norm_batches)
+                        refresh_running_statistics(self.model, batches)
                     logits = self._logits(inputs)
             average.add(logits)
             samples.append(logits.float().softmax(-1))
@@ -189,6 +201,9 @@ class BayesianModel:
             mutual_information=average.mutual_information,
             samples=torch.stack(samples),
         )
+
+    def _moved(self, value: Any) -> Any:
+        return value.to(self.device) if isinstance(value, Tensor) else value
 
     def _logits(self, inputs: dict[str, Any]) -> Tensor:
         output = self.model(**inputs)

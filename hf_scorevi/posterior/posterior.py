@@ -16,8 +16,8 @@ from .shards import Shards, local
 
 __all__ = ["Posterior"]
 
-# Elements that one fused pass over tensors may cover: bounds the temporaries of noise and prior at 64 MB.
-_BUCKET_ELEMENTS = 1 << 24
+# Elements that one fused pass over tensors may cover: bounds the temporaries of noise and prior at 16 MB.
+_BUCKET_ELEMENTS = 1 << 22
 # A tensor this much smaller than the others has not been trained: a key's bias, whose gradient is zero, drifts so far.
 _ZERO = 1e-6
 
@@ -188,6 +188,7 @@ class Posterior:
         finally:
             with torch.no_grad():
                 torch._foreach_copy_(self.params, mean)
+            mean.clear()  # a `Sample` that is still at hand would keep it
             self._drawn = False
             self._changed()
 

@@ -53,6 +53,13 @@ class ScoreVITrainingArguments(TrainingArguments):
             does not depend on how its batch is split. Fresh draws are better: more samples for nothing.
         eval_num_samples (`int`, defaults to 16):
             Posterior draws that `evaluate()` and `predict()` average over.
+        batch_norm_batches (`int`, defaults to 50):
+            Training batches, spread over the data, that batch normalisation's running statistics are gathered from
+            before anything is evaluated or saved, with the mean's weights: training gathers them under draws. 0 leaves
+            them as they are. Models without batch normalisation pay nothing.
+        batch_norm_per_draw (`bool`, defaults to `False`):
+            In `evaluate()` and `predict()`, gather them for each draw as well: `eval_num_samples` times
+            `batch_norm_batches` more forward passes an evaluation.
     """
 
     objective: str = field(default="score", metadata={"help": "What moves the posterior: score, elbo or elbo_stl."})
@@ -75,6 +82,13 @@ class ScoreVITrainingArguments(TrainingArguments):
     )
     eval_num_samples: int = field(default=16, metadata={"help": "Posterior draws that evaluation averages over."})
 
+    batch_norm_batches: int = field(
+        default=50, metadata={"help": "Training batches for batch normalisation's statistics; 0 leaves them alone."}
+    )
+    batch_norm_per_draw: bool = field(
+        default=False, metadata={"help": "Gather batch normalisation's statistics for each draw of an evaluation."}
+    )
+
     def __post_init__(self) -> None:
         # The base class knows of losses only that less is better, and would keep the worst model.
         if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(_LESS_IS_BETTER):
@@ -88,6 +102,10 @@ class ScoreVITrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        if not isinstance(self.batch_norm_batches, int) or self.batch_norm_batches < 0:
+            raise ValueError(f"batch_norm_batches must be a whole number, or 0, not {self.batch_norm_batches!r}.")
+        if self.batch_norm_per_draw and not self.batch_norm_batches:
+            raise ValueError("batch_norm_per_draw needs batch_norm_batches to gather statistics from.")
         if not self.inner_learning_rate > 0:
             raise ValueError(f"inner_learning_rate must be positive, not {self.inner_learning_rate!r}.")
         if not self.proximal_weight > 0 or not self.proximal_growth >= 0:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
+from ..batch_norm import (
+    RunningStatistics,
+    has_running_statistics,
+    kept_running_statistics,
+    refresh_running_statistics,
+)
 from ..hub import StoredPosterior, save_posterior
 from ..posterior import Posterior, draw_seed
 from ..predictive import OutputAverage, PredictiveAverage
@@ -22,6 +30,7 @@ from .arguments import ScoreVITrainingArguments
 from .checkpointing import INCOMPLETE, load_posterior_into, load_weights, publish, record_callbacks, rotate
 from .distributed import reshard
 from .evaluation import CalibrationMetrics, is_classification
+from .statistics_batches import spread_batches
 
 __all__ = ["PosteriorTrainer"]
 
@@ -46,6 +55,8 @@ class PosteriorTrainer(Trainer):
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        self._batch_norm_stale = False
+        self._draw_statistics: list[RunningStatistics] = []
         kwargs["compute_metrics"] = CalibrationMetrics(compute_metrics)
         kwargs["preprocess_logits_for_metrics"] = _keeping_outputs(preprocess_logits_for_metrics)
         super().__init__(*args, **kwargs)
@@ -90,7 +101,7 @@ class PosteriorTrainer(Trainer):
             average = OutputAverage(probabilities=problem == "multi_label_classification")
         losses = []
         for draw in range(self.args.eval_num_samples):
-            with self.posterior.sampled(draw_seed(self.args.seed, draw)):
+            with self.posterior.sampled(draw_seed(self.args.seed, draw)), self._statistics_of(draw):
                 loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
             average.add(_first(outputs))
             if loss is not None:
@@ -101,8 +112,56 @@ class PosteriorTrainer(Trainer):
             loss = torch.stack(losses).mean() if losses else None
         return (loss, None, None) if prediction_loss_only else (loss, (average.outputs, mean), labels)
 
+    def _refresh_batch_norm(self) -> None:
+        """Give batch normalisation the mean's statistics, if weights have moved since it last had them."""
+        if self._batch_norm_stale and self._gathers_statistics:
+            self._follow_model()
+            self._gather_statistics()
+            self._batch_norm_stale = False
+
+    @property
+    def _gathers_statistics(self) -> bool:
+        batches = self.args.batch_norm_batches if self.train_dataset is not None else 0
+        return bool(batches) and has_running_statistics(self.model)
+
+    def _gather_statistics(self) -> None:
+        """For the weights that are in place."""
+        dataset, collate = self.train_dataset, self.data_collator
+        assert dataset is not None
+        if isinstance(dataset, datasets.Dataset):
+            dataset = self._remove_unused_columns(dataset, description="training")
+        else:
+            collate = self._get_collator_with_removed_columns(collate, description="training")
+        batches = spread_batches(dataset, collate, self.args.train_batch_size, self.args.batch_norm_batches)
+        model = self.model if self.is_fsdp_enabled else self._plain_model()
+        with self.compute_loss_context_manager():
+            refresh_running_statistics(model, (self._prepare_inputs(batch) for batch in batches))
+
+    @contextmanager
+    def _statistics_of(self, draw: int) -> Iterator[None]:
+        """Batch normalisation's statistics of one draw, if the evaluation has gathered them; the mean's after it."""
+        if not self._draw_statistics:
+            yield
+            return
+        with kept_running_statistics(self.model):
+            self._draw_statistics[draw].restore()
+            yield
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""
+        self._refresh_batch_norm()
+        if self.args.batch_norm_per_draw and self._gathers_statistics:
+            self._follow_model()
+            for draw in range(self.args.eval_num_samples):
+                with self.posterior.sampled(draw_seed(self.args.seed, draw)), kept_running_statistics(self.model):
+                    self._gather_statistics()
+                    self._draw_statistics.append(RunningStatistics(self.model))
+        try:
+            return self._evaluation_loop(*args, **kwargs)
+        finally:
+            self._draw_statistics = []
+
+    def _evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         output = super().evaluation_loop(*args, **kwargs)
         if isinstance(output.predictions, tuple):
             # (predictive, mean), and what the user's preprocess_logits_for_metrics made, if there is one
@@ -112,6 +171,7 @@ class PosteriorTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer`'s, with the posterior. Mean and posterior are whole files even of a sharded checkpoint."""
+        self._refresh_batch_norm()
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if plugin is None or "FULL_STATE_DICT" in str(plugin.state_dict_type):
             super().save_model(output_dir, _internal_call)

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from transformers import DataCollator, EvalPrediction, TrainerCallback
 from transformers.utils import logging
 
+from ..batch_norm import frozen_running_statistics
 from ..errors import NonFiniteLossError
 from ..hub import StoredPosterior, load_posterior
 from ..inference import (
@@ -25,7 +26,6 @@ from ..inference import (
 )
 from ..posterior import GaussianPrior, Posterior, PosteriorConfig, local, posterior_figures, select_parameters
 from .arguments import ScoreVITrainingArguments
-from .batch_norm import frozen_running_statistics
 from .checkpointing import load_posterior_into, load_state, save_state
 from .distributed import average_, require_gradient_sync
 from .figures import training_figures
@@ -159,7 +159,9 @@ class ScoreVITrainer(PosteriorTrainer):
         if self._posterior_model is not self._plain_model():  # a new model from model_init
             self._build_posterior()
         self._resolved_likelihood()  # what cannot be a likelihood is refused before anything is prepared
-        return super()._inner_training_loop(*args, **kwargs)
+        output = super()._inner_training_loop(*args, **kwargs)
+        self._refresh_batch_norm()
+        return output
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """As `Trainer`'s, less groups without weights, whose settings a sharded checkpoint would lose."""
@@ -189,6 +191,7 @@ class ScoreVITrainer(PosteriorTrainer):
         window = self._window
         if window is None or window.complete:
             window = self._begin_window()
+        self._batch_norm_stale = True
         repeated = self.args.mc_samples > 1 or (window.statistic is not None and window.statistic.pairs)
         random_state = RandomState(self.args.device) if repeated else None  # reading it waits for the device
         losses: list[Tensor] = []
