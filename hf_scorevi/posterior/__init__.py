@@ -7,7 +7,7 @@ from .noise import draw_seed, mix, standard_normal
 from .posterior import Posterior, weight_scales
 from .prior import GaussianPrior
 from .selection import select_parameters
-from .shards import local
+from .shards import local, named_parameters
 from .temperature import resolve_temperature
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "local",
     "mean_variance",
     "mix",
+    "named_parameters",
     "posterior_figures",
     "resolve_temperature",
     "select_parameters",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .config import PosteriorConfig
 from .families import FAMILIES, GaussianFamily
 from .noise import mix, standard_normal
-from .shards import Shards, local
+from .shards import Shards, local, named_parameters
 
 __all__ = ["Posterior"]
 
@@ -63,7 +63,7 @@ class Posterior:
         Raises:
             ValueError: the family's factors cannot be split.
         """
-        found = {_plain_name(name): p for name, p in model.named_parameters()}
+        found = named_parameters(model)
         parameters = [found[name] for name in self.names]
         if all(p is q for p, q in zip(parameters, self._parameters, strict=True)):
             return False
@@ -71,7 +71,8 @@ class Posterior:
         for values in self.family.state().values():
             for i, value in enumerate(values):
                 # With its RAM-efficient loading only the first process had the weights that precisions start from.
-                part = self.shards.part(i, self.shards.share_(value))
+                whole = torch.empty_like(value, device="cpu") if value.is_meta else value
+                part = self.shards.part(i, self.shards.share_(whole))
                 values[i] = part.to(self.params[i].device, copy=True) if value.dim() else value
         return True
 
@@ -225,6 +226,8 @@ def weight_scales(params: Sequence[Tensor], shards: Shards | None = None) -> lis
     what rounding makes of zeros, that of all weights together, and 0.02, the usual initialisation, if those are zero
     too. With `shards`, `params` are parts.
     """
+    if any(p.is_meta for p in params):  # FSDP's RAM-efficient loading, not in the first process: see `follow`
+        return [1.0] * len(params)
     shards = shards or Shards(params)
     with torch.no_grad():
         squares = torch.stack([norm.double().cpu() for norm in torch._foreach_norm(list(params))]).square()
@@ -236,11 +239,6 @@ def weight_scales(params: Sequence[Tensor], shards: Shards | None = None) -> lis
 
 def _nothing() -> None:
     pass
-
-
-def _plain_name(name: str) -> str:
-    """A weight's name without what torch.compile and FSDP's activation checkpointing put into it."""
-    return name.replace("_checkpoint_wrapped_module.", "").replace("_orig_mod.", "")
 
 
 def _buckets(params: Sequence[Tensor], sizes: Sequence[int]) -> list[list[int]]:

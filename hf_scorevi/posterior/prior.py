@@ -77,5 +77,5 @@ class GaussianPrior:
             if not dim:
                 self.mean[i] = torch.zeros((), device=p.device)
                 continue
-            whole = mean if mean.dim() else torch.zeros(shards.shapes[i])
+            whole = mean if mean.dim() and not mean.is_meta else torch.zeros(shards.shapes[i])
             self.mean[i] = shards.part(i, shards.share_(whole)).to(p.device, copy=True)

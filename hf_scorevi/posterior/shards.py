@@ -6,17 +6,23 @@ from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 if dist.is_available():
     from torch.distributed.tensor import DTensor, Shard
 
-__all__ = ["Shards", "local"]
+__all__ = ["Shards", "local", "named_parameters"]
 
 
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that this process holds, sharing its memory: the tensor itself, unless it is a DTensor."""
     return tensor.to_local() if dist.is_available() and isinstance(tensor, DTensor) else tensor
+
+
+def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """By the names that they had before torch.compile and FSDP's activation checkpointing put theirs into them."""
+    parts = "_checkpoint_wrapped_module.", "_orig_mod."
+    return {name.replace(parts[0], "").replace(parts[1], ""): p for name, p in model.named_parameters()}
 
 
 class Shards:

@@ -9,7 +9,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-__all__ = ["average_", "require_gradient_sync", "reshard"]
+from ..posterior import named_parameters
+
+__all__ = ["average_", "reoptimize", "require_gradient_sync", "reshard"]
 
 _BUCKET_BYTES = 1 << 26
 
@@ -30,6 +32,15 @@ def average_(tensors: Sequence[Tensor]) -> None:
             flat /= dist.get_world_size()
             torch._foreach_copy_(bucket, list(_unflatten_dense_tensors(flat, bucket)))
             bucket = []
+
+
+def reoptimize(optimizer: torch.optim.Optimizer, names: Sequence[Sequence[str]], model: nn.Module) -> None:
+    """Let the optimizer's groups hold the weights that now have these names in `model`."""
+    while hasattr(optimizer, "optimizer"):  # Accelerate's wrapper
+        optimizer = optimizer.optimizer
+    found = named_parameters(model)
+    for group, members in zip(optimizer.param_groups, names, strict=True):
+        group["params"] = [found[name] for name in members]
 
 
 def reshard(model: nn.Module) -> None:

@@ -24,10 +24,18 @@ from ..inference import (
     ProximalSchedule,
     ScoreStatistic,
 )
-from ..posterior import GaussianPrior, Posterior, PosteriorConfig, local, posterior_figures, select_parameters
+from ..posterior import (
+    GaussianPrior,
+    Posterior,
+    PosteriorConfig,
+    local,
+    named_parameters,
+    posterior_figures,
+    select_parameters,
+)
 from .arguments import ScoreVITrainingArguments
 from .checkpointing import load_posterior_into, load_state, save_state
-from .distributed import average_, require_gradient_sync
+from .distributed import average_, reoptimize, require_gradient_sync
 from .figures import training_figures
 from .likelihood import Likelihood, resolve_likelihood
 from .mixed_precision import warn_if_rounded
@@ -128,6 +136,10 @@ class ScoreVITrainer(PosteriorTrainer):
         followed = super()._follow_model()
         if followed:
             self.prior.follow(self.posterior)
+            if self.optimizer is not None:
+                # Accelerate 1.15 finds the new weights by the memory of the old ones, and where FSDP's RAM-efficient
+                # loading gave these none (in all processes but the first) it leaves most of them out.
+                reoptimize(self.optimizer, self._optimized, self._plain_model())
         return followed
 
     def _prepare_update(self) -> None:
@@ -167,6 +179,8 @@ class ScoreVITrainer(PosteriorTrainer):
         """As `Trainer`'s, less groups without weights, whose settings a sharded checkpoint would lose."""
         optimizer = super().create_optimizer(model)
         optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        names = {id(p): name for name, p in named_parameters(self._plain_model()).items()}
+        self._optimized = [[names.get(id(p), "") for p in group["params"]] for group in optimizer.param_groups]
         return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
