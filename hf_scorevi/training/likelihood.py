@@ -16,6 +16,17 @@ from ..posterior import PosteriorConfig, resolve_temperature
 
 __all__ = ["Likelihood", "resolve_likelihood"]
 
+# Heads of transformers whose loss is the negative log-likelihood of no data, by what their class's name contains: sums
+# of box, matching and dice losses, pixel-wise L1, a squared error plus quantile losses.
+_NO_LIKELIHOOD = (
+    "ForObjectDetection",
+    "DetrForSegmentation",
+    "ForInstanceSegmentation",
+    "ForUniversalSegmentation",
+    "ForMaskedImageModeling",
+    "TimesFm",
+)
+
 
 @dataclass(frozen=True)
 class Likelihood:
@@ -47,9 +58,15 @@ def resolve_likelihood(
     The likelihood of `model`'s loss on `train_dataset`.
 
     Raises:
-        ValueError: the loss is a squared error and `noise_variance` is missing (or the reverse), or the number of
-            data is not known.
+        ValueError: the loss is no likelihood, or a squared error and `noise_variance` is missing (or the reverse), or
+            the number of data is not known.
     """
+    if any(part in type(model).__name__ for part in _NO_LIKELIHOOD):
+        raise ValueError(
+            f"The loss of {type(model).__name__} is not the negative log-likelihood of any data, so it has no "
+            "posterior. Train a head with a likelihood: classification, or regression with a "
+            "PosteriorConfig(noise_variance=...)."
+        )
     squared, outputs = _squared_error_outputs(model, config)
     if squared and config.noise_variance is None:
         raise ValueError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
@@ -31,8 +32,10 @@ def make_trainer(folder: Path, model="vit", family="diagonal", wrapper="none", *
             "state_dict_type": "SHARDED_STATE_DICT" if wrapper == "fsdp2_sharded" else "FULL_STATE_DICT",
             "cpu_ram_efficient_loading": False,
         }
-    make = {"vit": tiny_vit, "resnet": tiny_resnet, "dropout": partial(tiny_vit, hidden_dropout_prob=0.1)}[model]
-    made = make(seed=1)
+    dropout = partial(tiny_vit, hidden_dropout_prob=0.1)
+    made = {"vit": tiny_vit, "resnet": tiny_resnet, "dropout": dropout, "lora": tiny_vit}[model](seed=1)
+    if model == "lora":
+        made = get_peft_model(made, LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"]))
     settings = dict(
         max_steps=4,
         curvature_interval=2,
@@ -81,6 +84,8 @@ def main() -> None:
     values |= {f"figure.{name}": torch.tensor(metrics[f"eval_{name}"]) for name in ("nll", "ece", "mean_nll")}
     for log in (log for log in trainer.state.log_history if "kl" in log):
         values |= {f"log.{name}": torch.tensor(log[name]) for name in ("kl", "std_relative_mean", "share_at_prior")}
+    if trainer.state.best_model_checkpoint:
+        (folder / "best").write_text(trainer.state.best_model_checkpoint)
     save_file(values, folder / f"rank{trainer.args.process_index}.safetensors")
 
 
@@ -152,6 +157,7 @@ def test_ddp_equals_one_process_with_the_same_noise(tmp_path, model, family):
         ("isotropic", {}),
         ("diagonal", {"gradient_accumulation_steps": 2, "mc_samples": 2, "wrapper": "fsdp2_sharded"}),
         ("isotropic", {"objective": "elbo_stl"}),
+        ("diagonal", {"model": "lora"}),
     ],
 )
 def test_fsdp2_equals_one_process_with_the_same_noise(tmp_path, family, settings):
@@ -168,7 +174,8 @@ def test_fsdp2_equals_one_process_with_the_same_noise(tmp_path, family, settings
             assert rank[f"figure.{name}"].item() == pytest.approx(metrics[f"eval_{name}"], rel=1e-4)
         for name in ("kl", "std_relative_mean", "share_at_prior"):
             assert rank[f"log.{name}"].item() == pytest.approx(log[name], rel=1e-5)
-    saved = BayesianModel.from_pretrained(tmp_path / "saved")
+    base_model = tiny_vit(seed=1) if settings.get("model") == "lora" else None
+    saved = BayesianModel.from_pretrained(tmp_path / "saved", base_model=base_model)
     for name, precision in saved.posterior.precision.items():
         assert torch.equal(precision, ranks[0][f"precision.{name}"]), name
 
@@ -232,6 +239,22 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, uninterrupted, wrapper, mome
         assert values.keys() == resumed[rank].keys()
         assert all(torch.equal(value, resumed[rank][name]) for name, value in values.items())
     assert [path.name for path in tmp_path.glob("*checkpoint-*")] == ["checkpoint-6"]
+
+
+@pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "fsdp2_sharded"])
+def test_the_best_model_comes_back_whole(tmp_path, wrapper):
+    """Mean and posterior of the best step, which is not the last, as its checkpoint has them."""
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "nll", "greater_is_better": True}
+    steps = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+    ranks = run(tmp_path, wrapper=wrapper, learning_rate=0.5, per_device_train_batch_size=6, **best, **steps)
+    checkpoint = Path((tmp_path / "best").read_text())
+    assert checkpoint.name == "checkpoint-2"  # the worst, since the NLL falls
+    saved = BayesianModel.from_pretrained(checkpoint)
+    for name, p in saved.model.named_parameters():
+        assert torch.equal(ranks[0][f"mean.{name}"], p)
+    for values in ranks:
+        for name, precision in saved.posterior.precision.items():
+            assert torch.equal(values[f"precision.{name}"], precision)
 
 
 def test_averaging_is_nothing_in_one_process():

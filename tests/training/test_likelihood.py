@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import IterableDataset
-from transformers import PatchTSTConfig, PatchTSTForPrediction
+from transformers import PatchTSTConfig, PatchTSTForPrediction, ViTConfig, ViTForMaskedImageModeling
 
 from hf_scorevi import PosteriorConfig
 from hf_scorevi.training.likelihood import resolve_likelihood
@@ -54,6 +54,12 @@ def test_the_loss_scale_is_the_gaussian_likelihoods():
         (tiny_vit(), PosteriorConfig(), None, "number of data is unknown.*num_data="),
         (tiny_vit(), PosteriorConfig(), Stream(), "number of data is unknown.*num_data="),
         (tiny_vit(), PosteriorConfig(), images(0), "training set is empty"),
+        (
+            ViTForMaskedImageModeling(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1)),
+            PosteriorConfig(),
+            images(),
+            "ViTForMaskedImageModeling is not the negative log-likelihood of any data",
+        ),
         (PatchTSTForPrediction(PatchTSTConfig()), PosteriorConfig(), images(), "mean over horizon and channels"),
     ],
 )

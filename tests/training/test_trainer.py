@@ -8,7 +8,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hf_scorevi import NonFiniteLossError, PosteriorConfig, ScoreVITrainer
-from tests.models import arguments, images, tiny_resnet, tiny_vit
+from tests.models import Examples, arguments, images, tiny_resnet, tiny_vit
 
 
 def trained(folder, model=None, config=None, **kwargs) -> ScoreVITrainer:
@@ -98,6 +98,38 @@ def test_any_optimizer_and_schedule_move_the_mean(tmp_path, optim):
     start = tiny_vit()
     moved = [not torch.equal(p, q) for p, q in zip(trainer.model.parameters(), start.parameters(), strict=True)]
     assert all(moved)
+
+
+def test_a_tied_weight_is_one_weight(tmp_path):
+    """It is drawn and moved once; both its names see the same values."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.second.weight = self.first.weight
+            self.seen: list[tuple] = []
+
+        def forward(self, x, labels):
+            self.seen.append((self.first.weight.detach().clone(), self.second.weight.detach().clone()))
+            logits = self.second(torch.tanh(self.first(x)))
+            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    torch.manual_seed(0)
+    model, data = Tied(), Examples(x=torch.randn(16, 4), labels=torch.arange(16) % 4)
+    trainer = ScoreVITrainer(
+        model,
+        arguments(tmp_path, max_steps=2, curvature_interval=1),
+        train_dataset=data,
+        posterior_config=PosteriorConfig(target=["first", "second"], init_std=0.1),
+    )
+    before = model.first.weight.detach().clone()
+    trainer.train()
+    assert trainer.posterior.names == ["first.weight"] and trainer.posterior.num_weights == 16
+    assert all(torch.equal(a, b) for a, b in model.seen)
+    noise = (model.seen[0][0] - before) / (0.1 * before.square().mean().sqrt())
+    assert 0.5 < noise.std() < 1.5  # once the noise, not twice
+    assert model.second.weight is model.first.weight
 
 
 def test_clipping_clips_the_mean_gradient(tmp_path):
