@@ -195,7 +195,8 @@ class PosteriorTrainer(Trainer):
         final = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         aside = final.with_name(INCOMPLETE + final.name)
         if self.args.should_save:
-            shutil.rmtree(aside, ignore_errors=True)  # left by a run that was killed
+            for left in run_dir.glob(f"{INCOMPLETE}{PREFIX_CHECKPOINT_DIR}-*"):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.save_model(str(aside), _internal_call=True)
         best_folder = run_dir / f"{PREFIX_CHECKPOINT_DIR}-{best}"

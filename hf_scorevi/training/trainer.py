@@ -319,6 +319,7 @@ class ScoreVITrainer(PosteriorTrainer):
             return
         assert self.update is not None
         curvature = window.statistic.curvature(1 / (self.args.mc_samples * window.gradient_scale))
+        window.statistic = None  # its memory is used up
         if not self.is_fsdp_enabled:  # which has averaged the gradients that the statistic is made of
             average_(curvature)
         self.update.step(curvature, self._get_learning_rate())
