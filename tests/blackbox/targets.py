@@ -27,7 +27,7 @@ def mixture(x: Tensor) -> Tensor:
     return parts.logsumexp(1) - 0.5 * math.log(2 * math.pi)
 
 
-# (mean, variance), by quadrature and BFGS (method.md of the handbook, 2.2).
+# (mean, variance), by quadrature and BFGS.
 MIXTURE_OPTIMA = {"wide": (0.13251, 1.31037), "mode": (-0.98724, 0.17341)}
 
 
