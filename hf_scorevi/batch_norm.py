@@ -87,6 +87,8 @@ def refresh_running_statistics(model: nn.Module, batches: Iterable[Mapping[str, 
     model.eval()
     seen = 0
     try:
+        if not layers:
+            return
         for m in layers:
             m.reset_running_stats()
             m.momentum = None  # an average of all, not an exponential one

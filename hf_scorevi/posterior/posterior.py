@@ -109,9 +109,9 @@ class Posterior:
         ]
 
     def whole_state(self) -> list[tuple[str, str, Tensor]]:
-        """As `state`, on the CPU and for whole weights; collective if they are split."""
+        """As `state`, for whole weights; collective if they are split."""
         return [
-            (name, suffix, self.shards.whole(i, value).cpu())
+            (name, suffix, self.shards.whole(i, value))
             for suffix, values in self.family.state().items()
             for i, (name, value) in enumerate(zip(self.names, values, strict=True))
         ]

@@ -90,7 +90,7 @@ class Shards:
         return whole.narrow(0, start, self._lengths[i])
 
     def whole(self, i: int, part: Tensor) -> Tensor:
-        """The inverse of `part`, gathered from all processes."""
+        """The inverse of `part`: gathered from all processes, on the CPU, where it takes no room from training."""
         if self._group is None or not self._split[i] or not part.dim():
             return part
         rows = -(-self.shapes[i][0] // self._world)
@@ -98,7 +98,7 @@ class Shards:
         padded[: part.shape[0]] = part
         gathered = padded.new_empty(rows * self._world, *part.shape[1:])
         dist.all_gather_into_tensor(gathered, padded, group=self._group)
-        return gathered[: self.shapes[i][0]]
+        return gathered[: self.shapes[i][0]].cpu()
 
     def share_(self, tensor: Tensor) -> Tensor:
         """Everyone's becomes the first process's, in place."""

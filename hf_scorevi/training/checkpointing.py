@@ -40,8 +40,9 @@ INCOMPLETE = "incomplete-"
 
 def save_state(folder: str | os.PathLike[str], update: PosteriorUpdate, write: bool = True) -> None:
     """Averages, counters and the prior, which a resumed run continues from. All processes call it, one writes."""
-    state = {name: value.detach().cpu().contiguous() for name, value in update.state_dict().items()}
+    values = update.state_dict()
     if write:
+        state = {name: value.detach().cpu().contiguous() for name, value in values.items()}
         write_aside(Path(folder) / STATE_NAME, lambda path: save_file(state, path))
 
 

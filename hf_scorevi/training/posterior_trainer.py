@@ -133,9 +133,8 @@ class PosteriorTrainer(Trainer):
         else:
             collate = self._get_collator_with_removed_columns(collate, description="training")
         batches = spread_batches(dataset, collate, self.args.train_batch_size, self.args.batch_norm_batches)
-        model = self.model if self.is_fsdp_enabled else self._plain_model()
         with self.compute_loss_context_manager():
-            refresh_running_statistics(model, (self._prepare_inputs(batch) for batch in batches))
+            refresh_running_statistics(self._plain_model(), (self._prepare_inputs(batch) for batch in batches))
 
     @contextmanager
     def _statistics_of(self, draw: int) -> Iterator[None]:

@@ -383,7 +383,8 @@ class _StepHook(TrainerCallback):
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         trainer = self._trainer
         trainer._prepare_update()
-        warn_if_rounded(posterior_figures(trainer.posterior, trainer.prior)["std_relative_mean"], trainer.args)
+        if trainer.args.bf16 or trainer.args.fp16:  # a pass over all weights
+            warn_if_rounded(posterior_figures(trainer.posterior, trainer.prior)["std_relative_mean"], trainer.args)
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self._trainer._begin_window()

@@ -189,8 +189,7 @@ def test_each_process_draws_its_own_noise_and_all_agree_on_the_result(tmp_path):
     )
 
 
-def test_noise_of_each_process_is_that_of_each_micro_batch_on_average(tmp_path):
-    """Without sharing, two micro-batches of one process see noises like those of two processes, but their own."""
+def test_each_micro_batch_draws_its_own_noise_unless_it_is_shared(tmp_path):
     one = state(trained(tmp_path, share_noise=False, per_device_train_batch_size=6, gradient_accumulation_steps=2))
     shared = state(trained(tmp_path, per_device_train_batch_size=6, gradient_accumulation_steps=2))
     assert not torch.allclose(one["precision.classifier.weight"], shared["precision.classifier.weight"], rtol=1e-5)
