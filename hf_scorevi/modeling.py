@@ -8,17 +8,14 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .batch_norm import kept_running_statistics, refresh_running_statistics
-from .errors import PosteriorCheckpointError
-from .hub import StoredPosterior, load_posterior, read_base_config, save_posterior
+from .hub import StoredPosterior, fetch_checkpoint, load_mean, load_posterior, read_checkpoint, save_posterior
 from .posterior import Posterior, PosteriorConfig, draw_seed
 from .predictive import PredictiveAverage
 
@@ -69,29 +66,40 @@ class BayesianModel:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike[str], *, base_model: nn.Module | None = None, **model_kwargs: Any
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        subfolder: str = "",
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        base_model: nn.Module | None = None,
+        **model_kwargs: Any,
     ) -> BayesianModel:
         """
-        Load mean and posterior from a folder that `save_pretrained` or the trainer wrote.
+        Load mean and posterior from the Hub, or from a folder that `save_pretrained` or the trainer wrote.
 
         Args:
-            folder: the checkpoint.
+            name: `user/repository` on the Hub, or a folder.
+            revision: branch, tag or commit; mean and posterior are those of one commit. Default: `main`.
+            subfolder: where in the repository or folder the checkpoint lies.
+            token: for private repositories; default: that of `hf auth login`.
+            cache_dir: default: the usual cache of the Hub.
+            local_files_only: do not ask the Hub, use what the cache has; so does `HF_HUB_OFFLINE=1`.
             base_model: for an adapter's checkpoint, the model to put it on, changed in place; default: what its
                 configuration names, rounded and quantised as it was in training.
             model_kwargs: passed on to the model's `from_pretrained`. Weights are float32 whatever `dtype` says.
 
         Raises:
             PosteriorCheckpointError: no posterior there, a damaged one, or one of another mean.
+            OSError: the Hub cannot be reached (`huggingface_hub.errors` has the cases).
         """
-        if not Path(folder).is_dir():
-            raise PosteriorCheckpointError(f"{folder} is not a folder. Give the folder of a saved checkpoint.")
-        model_kwargs["dtype"] = torch.float32
-        if (Path(folder) / "adapter_config.json").is_file():
-            model = _load_adapter(folder, base_model, model_kwargs)
-        else:
-            config = AutoConfig.from_pretrained(folder)
-            model = _model_class(config).from_pretrained(folder, **model_kwargs)
-        return cls(model, *load_posterior(folder, model))
+        where: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        folder = fetch_checkpoint(name, revision=revision, subfolder=subfolder, **where)
+        contents = read_checkpoint(folder)
+        model = load_mean(folder, base_model, model_kwargs, base_kwargs=where)
+        return cls(model, *load_posterior(folder, model, contents))
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the mean as its library does, and the posterior beside it."""
@@ -210,42 +218,3 @@ class BayesianModel:
         if not hasattr(output, "logits"):
             raise TypeError(f"{type(self.model).__name__} returns no logits; predict() is for classifiers so far.")
         return output.logits
-
-
-def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
-    """The transformers class that `config.architectures` names; never code from the checkpoint."""
-    names = config.architectures or []
-    found = getattr(transformers, names[0], None) if names else None
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
-        raise PosteriorCheckpointError(
-            f"The configuration names the architecture {names[0] if names else None!r}, which transformers "
-            f"{transformers.__version__} does not have. Code from a checkpoint is never executed."
-        )
-    return found
-
-
-def _load_adapter(
-    folder: str | os.PathLike[str], base_model: nn.Module | None, model_kwargs: dict[str, Any]
-) -> nn.Module:
-    from peft import PeftConfig, PeftModel
-
-    if base_model is None:
-        base_model = _load_base(folder, PeftConfig.from_pretrained(str(folder)).base_model_name_or_path, model_kwargs)
-    nn.Module.float(base_model)  # its own float() refuses a quantised model, most of which this leaves alone
-    return PeftModel.from_pretrained(base_model, str(folder))
-
-
-def _load_base(folder: str | os.PathLike[str], name: str | None, model_kwargs: dict[str, Any]) -> nn.Module:
-    """The model that an adapter was trained on, with its head's classes, rounded and quantised as it was."""
-    config = read_base_config(folder)
-    if config is None or not name:
-        raise PosteriorCheckpointError(
-            f"{folder} does not say which model its adapter belongs to; give "
-            "BayesianModel.from_pretrained(..., base_model=model)."
-        )
-    model_kwargs = model_kwargs | {"dtype": config.dtype or torch.float32}
-    if hasattr(config, "quantization_config") and not hasattr(AutoConfig.from_pretrained(name), "quantization_config"):
-        # It was quantised while loading; left in the configuration it would mean that its file is.
-        model_kwargs = {"quantization_config": config.quantization_config} | model_kwargs
-        del config.quantization_config
-    return _model_class(config).from_pretrained(name, config=config, ignore_mismatched_sizes=True, **model_kwargs)

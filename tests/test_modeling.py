@@ -105,7 +105,7 @@ def test_a_folder_without_a_posterior_says_so(tmp_path):
     tiny_vit().save_pretrained(tmp_path)
     with pytest.raises(PosteriorCheckpointError, match="it holds no posterior"):
         BayesianModel.from_pretrained(tmp_path)
-    with pytest.raises(PosteriorCheckpointError, match="is not a folder"):
+    with pytest.raises(PosteriorCheckpointError, match="is neither a folder nor the name of a repository"):
         BayesianModel.from_pretrained(tmp_path / "missing")
 
 

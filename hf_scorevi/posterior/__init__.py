@@ -8,6 +8,7 @@ from .posterior import Posterior, weight_scales
 from .prior import GaussianPrior
 from .selection import select_parameters
 from .shards import local, named_parameters
+from .summary import TensorSummary, summarise
 from .temperature import resolve_temperature
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LowRankGaussian",
     "Posterior",
     "PosteriorConfig",
+    "TensorSummary",
     "draw_seed",
     "kl_to_prior",
     "local",
@@ -28,5 +30,6 @@ __all__ = [
     "resolve_temperature",
     "select_parameters",
     "standard_normal",
+    "summarise",
     "weight_scales",
 ]

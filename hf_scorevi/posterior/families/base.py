@@ -36,6 +36,11 @@ class GaussianFamily(ABC):
         """Why a tensor of this shape cannot have a factor of this family, with the remedy; None if it can."""
         return None
 
+    @classmethod
+    @abstractmethod
+    def shapes(cls, shape: torch.Size, rank: int) -> dict[str, torch.Size]:
+        """The shapes that `state()` has for a tensor of shape `shape`, by suffix."""
+
     @abstractmethod
     def state(self) -> dict[str, list[Tensor]]:
         """The live tensors by the suffix that their weight's name has in a checkpoint."""

@@ -48,6 +48,11 @@ class _BlockGaussian(ClosedFormFamily):
     def merge(blocks: Tensor, shape: torch.Size) -> Tensor:
         """The inverse of `split`."""
 
+    @classmethod
+    def shapes(cls, shape: torch.Size, rank: int = 0) -> dict[str, torch.Size]:
+        n, r = cls.split(torch.empty(shape, device="meta")).shape
+        return {".factor": torch.Size((n, r, r))}
+
     def state(self) -> dict[str, list[Tensor]]:
         return {".factor": self.factor}
 

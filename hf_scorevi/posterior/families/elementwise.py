@@ -102,6 +102,10 @@ class IsotropicGaussian(_ElementwiseGaussian):
     def __init__(self, params: Sequence[Tensor], precision: Sequence[float], rank: int = 0) -> None:
         self.precision = [torch.tensor(float(value), dtype=torch.float32) for value in precision]
 
+    @classmethod
+    def shapes(cls, shape: torch.Size, rank: int = 0) -> dict[str, torch.Size]:
+        return {"": torch.Size(())}
+
     def scale_noise_(self, noise: list[Tensor], index: Sequence[int]) -> None:
         torch._foreach_mul_(noise, [self.precision[i].item() ** -0.5 for i in index])
 
@@ -137,6 +141,10 @@ class DiagonalGaussian(_ElementwiseGaussian):
             torch.full_like(p, float(value), dtype=torch.float32, requires_grad=False)
             for p, value in zip(params, precision, strict=True)
         ]
+
+    @classmethod
+    def shapes(cls, shape: torch.Size, rank: int = 0) -> dict[str, torch.Size]:
+        return {"": shape}
 
     def scale_noise_(self, noise: list[Tensor], index: Sequence[int]) -> None:
         torch._foreach_div_(noise, torch._foreach_sqrt([self.precision[i] for i in index]))

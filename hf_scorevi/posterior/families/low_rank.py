@@ -91,6 +91,10 @@ class LowRankGaussian(GaussianFamily):
             (start,) = standard_normal([(p.numel(), r)], torch.device("cpu"), mix(LOW_RANK_STREAM, i))
             self.factor.append((start * (_INITIAL_FACTOR * (value / p.numel()) ** 0.5)).to(p.device))
 
+    @classmethod
+    def shapes(cls, shape: torch.Size, rank: int) -> dict[str, torch.Size]:
+        return {"": shape, ".factor": torch.Size((shape.numel(), min(rank, shape.numel())))}
+
     def state(self) -> dict[str, list[Tensor]]:
         self._woodbury.clear()  # the caller may write
         return {"": self.precision, ".factor": self.factor}

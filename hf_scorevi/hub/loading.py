@@ -1,0 +1,200 @@
+"""Reading a stored posterior, from anybody: nothing in it is believed before it is checked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PosteriorCheckpointError
+from ..posterior import FAMILIES, GaussianFamily, Posterior, PosteriorConfig, local
+from .checkpoint import (
+    FORMAT_VERSION,
+    MEAN_FILE,
+    POSTERIOR_CONFIG_NAME,
+    POSTERIOR_FILE,
+    POSTERIOR_NAME,
+    StoredPosterior,
+    file_hashes,
+)
+from .keys import file_keys
+from .untrusted import StoredTensors, read_json, sha256
+
+__all__ = ["load_posterior", "read_checkpoint", "read_config", "stored_files"]
+
+
+def read_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    The contents of `posterior_config.json` in `folder`, once the mean and the posterior beside it are known to be
+    those that it was saved with.
+
+    Raises:
+        PosteriorCheckpointError: there is no posterior, it is of a newer format, or a file is missing, damaged or of
+            another save; the sentence says which, and what to do.
+    """
+    folder = Path(folder)
+    contents = read_config(folder)
+    mean, posterior = stored_files(contents, folder)
+    for name in posterior:
+        if not (folder / name).is_file():
+            raise PosteriorCheckpointError(f"{folder / name} is missing; fetch or save the checkpoint again.")
+    if file_hashes(folder, MEAN_FILE) != mean:
+        actual = file_hashes(folder, MEAN_FILE)
+        changed = sorted(name for name in mean.keys() | actual.keys() if mean.get(name) != actual.get(name))
+        raise PosteriorCheckpointError(
+            f"The posterior in {folder} belongs to another mean: {', '.join(changed)} differ(s) from the SHA-256 in "
+            f"{POSTERIOR_CONFIG_NAME}. Weights and posterior must come from the same save; fetch or save the "
+            "checkpoint again."
+        )
+    for name, recorded in posterior.items():
+        if recorded is not None and sha256(folder / name) != recorded:
+            raise PosteriorCheckpointError(
+                f"{folder / name} is not the file that was saved: it differs from the SHA-256 in "
+                f"{POSTERIOR_CONFIG_NAME}. It is truncated, damaged or of another save; fetch or save the checkpoint "
+                "again."
+            )
+    return contents
+
+
+def stored_files(contents: dict[str, Any], folder: Path) -> tuple[dict[str, str], dict[str, str | None]]:
+    """
+    The files of the mean and of the posterior by name, with their SHA-256 (unknown for a posterior before format 1.2).
+
+    Raises:
+        PosteriorCheckpointError: none are named, or names that no checkpoint has.
+    """
+    mean, posterior = contents.get("mean_sha256"), contents.get("posterior_sha256", {POSTERIOR_NAME: None})
+    for found, pattern in ((mean, MEAN_FILE), (posterior, POSTERIOR_FILE)):
+        if not isinstance(found, dict) or not found or not all(pattern.fullmatch(name) for name in found):
+            raise PosteriorCheckpointError(
+                f"{folder / POSTERIOR_CONFIG_NAME} is damaged: it does not name the files of the mean and the "
+                "posterior. Fetch or save the checkpoint again."
+            )
+    return mean, posterior  # type: ignore[return-value]
+
+
+def load_posterior(
+    folder: str | os.PathLike[str], model: nn.Module, contents: dict[str, Any] | None = None
+) -> tuple[Posterior, StoredPosterior]:
+    """
+    The posterior in `folder` over the weights of `model`, which holds the mean of the same folder. Of weights that
+    FSDP2 has split it stands for the whole, until `Posterior.follow`.
+
+    Args:
+        contents: what `read_checkpoint(folder)` has given, if it was called already.
+
+    Raises:
+        PosteriorCheckpointError: there is none, it is damaged, of a newer format, or belongs to another mean; the
+            sentence says which, and what to do.
+    """
+    folder = Path(folder)
+    contents = read_checkpoint(folder) if contents is None else contents
+    stored = _parse(contents, folder)
+    params = {name: _whole(p) for name, p in model.named_parameters()}
+    names = {key: name for name, key in file_keys(model, params).items()}
+    weights = contents.get("weights")
+    if not isinstance(weights, list) or not weights or not all(isinstance(key, str) for key in weights):
+        raise PosteriorCheckpointError(f"{folder / POSTERIOR_CONFIG_NAME} is damaged: it does not name its weights.")
+    for key in weights:
+        if key not in names:
+            raise PosteriorCheckpointError(
+                f"{folder / POSTERIOR_NAME} has a precision for {key!r}, which {type(model).__name__} does not have. "
+                "Load it with the model class that config.json names."
+            )
+    keys = {names[key]: key for key in weights}
+    # A model's own order, which numbers the noise.
+    chosen = {name: p for name, p in params.items() if name in keys}
+    family, rank = FAMILIES[stored.config.family], stored.config.rank
+    for name, p in chosen.items():  # before anything of that size is allocated
+        if problem := family.problem(p.shape):
+            raise PosteriorCheckpointError(f"{folder / POSTERIOR_CONFIG_NAME} cannot be right: {name}: {problem}.")
+    tensors = StoredTensors(folder / name for name in stored_files(contents, folder)[1])
+    shapes = {
+        keys[name] + suffix: tuple(shape)
+        for name, p in chosen.items()
+        for suffix, shape in family.shapes(p.shape, rank).items()
+    }
+    _check_shapes(tensors.shapes, shapes, stored.config.family, folder)
+    posterior = Posterior(chosen, family(list(chosen.values()), [1.0] * len(chosen), rank))
+    live = {keys[name] + suffix: (suffix, value) for name, suffix, value in posterior.state()}
+    with torch.no_grad():
+        for key, tensor in tensors.read(live):
+            suffix, value = live[key]
+            _check_values(tensor, key, posterior.family, suffix)
+            value.copy_(tensor)
+    return posterior, stored
+
+
+def _whole(parameter: nn.Parameter) -> nn.Parameter:
+    """The parameter; for a distributed one a stand-in of its shape that takes no memory."""
+    if local(parameter) is parameter:
+        return parameter
+    return nn.Parameter(torch.zeros((), dtype=torch.float32).expand(parameter.shape), requires_grad=False)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of `posterior_config.json`, of a format that can be read; see `read_checkpoint`."""
+    path = folder / POSTERIOR_CONFIG_NAME
+    if not path.is_file():
+        raise PosteriorCheckpointError(
+            f"{folder} has no {POSTERIOR_CONFIG_NAME}: it holds no posterior. Use AutoModel… for the weights alone, "
+            "or train one with ScoreVITrainer."
+        )
+    contents = read_json(path)
+    try:
+        major = int(str(contents["format_version"]).split(".")[0])
+    except (ValueError, KeyError) as error:
+        raise PosteriorCheckpointError(f"{path} is not a posterior's configuration: {error!r}.") from error
+    if major > int(FORMAT_VERSION.split(".")[0]):
+        raise PosteriorCheckpointError(
+            f"{path} has format version {contents['format_version']}; this hf_scorevi reads up to {FORMAT_VERSION}. "
+            "Upgrade hf_scorevi."
+        )
+    return contents
+
+
+def _parse(contents: dict[str, Any], folder: Path) -> StoredPosterior:
+    try:
+        return StoredPosterior(
+            config=PosteriorConfig.from_dict(contents["posterior"]),
+            num_data=int(contents["num_data"]),
+            temperature=float(contents["temperature"]),
+            likelihood=dict(contents["likelihood"]),
+            method=dict(contents["method"]),
+            training=dict(contents.get("training", {})),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise PosteriorCheckpointError(f"{folder / POSTERIOR_CONFIG_NAME} is damaged: {error}") from error
+
+
+def _check_shapes(
+    stored: dict[str, tuple[int, ...]], needed: dict[str, tuple[int, ...]], family: str, folder: Path
+) -> None:
+    for problem, found in (
+        ("lacks", needed.keys() - stored.keys()),
+        ("has unexpected", stored.keys() - needed.keys()),
+    ):
+        if found:
+            raise PosteriorCheckpointError(
+                f"{folder / POSTERIOR_NAME} {problem} {len(found)} of the {len(needed)} tensors that the weights in "
+                f"{POSTERIOR_CONFIG_NAME} need, e.g. {min(found)!r}. Both files must come from the same save; fetch "
+                "or save the checkpoint again."
+            )
+    for key, shape in needed.items():
+        if stored[key] != shape:
+            raise PosteriorCheckpointError(
+                f"The precision of {key!r} has shape {stored[key]}; a posterior of family {family!r} over this weight "
+                f"needs {shape}. The posterior does not fit its mean."
+            )
+
+
+def _check_values(stored: Tensor, key: str, family: GaussianFamily, suffix: str) -> None:
+    finite = stored.is_floating_point() and bool(stored.isfinite().all())
+    damage = family.damage(suffix, stored) if finite else "is not finite everywhere"
+    if damage:
+        raise PosteriorCheckpointError(
+            f"The precision of {key!r} {damage}; the file is damaged. Fetch or save the checkpoint again."
+        )
