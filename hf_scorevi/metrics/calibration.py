@@ -4,7 +4,9 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics._inputs import as_array
 from hf_scorevi.metrics.accuracy import accuracy
+from hf_scorevi.metrics.adaptive_ece import adaptive_ece
 from hf_scorevi.metrics.brier import brier
+from hf_scorevi.metrics.classwise_ece import classwise_ece
 from hf_scorevi.metrics.ece import ece
 from hf_scorevi.metrics.nll import nll
 
@@ -12,15 +14,16 @@ from hf_scorevi.metrics.nll import nll
 def classification_metrics(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15
 ) -> dict[str, float | int]:
-    """Accuracy, NLL (nats per example), ECE with its number of bins, and Brier score (sum over classes, 0 to 2).
+    """Accuracy, NLL (nats per example), three calibration errors with their number of bins, and Brier score (0 to 2).
 
     Args:
         probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.
         labels: [examples], integer class indices.
-        num_bins: number of bins of the ECE, at least 1.
+        num_bins: number of bins of the calibration errors, at least 1.
 
     Returns:
-        `{"accuracy": float, "nll": float, "ece": float, "ece_bins": int, "brier": float}`
+        `{"accuracy": float, "nll": float, "ece": float, "ece_bins": int, "classwise_ece": float,
+        "adaptive_ece": float, "brier": float}`
 
     Raises:
         ValueError: wrong shapes, empty input, values that are no probabilities, labels out of range, num_bins < 1.
@@ -33,5 +36,7 @@ def classification_metrics(
         **nll(array, targets),
         "ece": calibration["ece"],
         "ece_bins": calibration["num_bins"],
+        "classwise_ece": classwise_ece(array, targets, num_bins)["classwise_ece"],
+        "adaptive_ece": adaptive_ece(array, targets, num_bins)["adaptive_ece"],
         **brier(array, targets),
     }

@@ -1,6 +1,5 @@
 """Expected calibration error: how far confidence and accuracy are apart, on average."""
 
-import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics.reliability import reliability_bins
@@ -27,7 +26,4 @@ def ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15)
     Source: Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015; top-label as in
     Guo et al., ICML 2017 (arXiv 1706.04599), equation 3.
     """
-    bins = reliability_bins(probabilities, labels, num_bins)
-    gaps = np.abs(bins.accuracy - bins.mean_confidence)
-    # Empty bins have no gap (NaN) and no weight.
-    return {"ece": float(np.nansum(bins.counts * gaps) / bins.counts.sum()), "num_bins": int(num_bins)}
+    return {"ece": reliability_bins(probabilities, labels, num_bins).ece, "num_bins": int(num_bins)}

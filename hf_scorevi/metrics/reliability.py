@@ -1,12 +1,16 @@
 """Predictions sorted into bins of confidence: what a reliability diagram draws and what `ece` sums."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import top_label
-from hf_scorevi.metrics._inputs import check_num_bins, check_probabilities
+from hf_scorevi.metrics._inputs import SUM_TOLERANCE, as_array, check_num_bins, check_probabilities
+
+MAX_STORED_BINS = 10_000
+_KEYS = ("edges", "counts", "mean_confidence", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,55 @@ class ReliabilityBins:
     mean_confidence: npt.NDArray[np.float64]
     accuracy: npt.NDArray[np.float64]
 
+    @property
+    def ece(self) -> float:
+        """Mean over examples of |accuracy - mean confidence| of the example's bin, in [0, 1]."""
+        gaps = np.abs(self.accuracy - self.mean_confidence)
+        # Empty bins have no gap (NaN) and no weight.
+        return float(np.nansum(self.counts * gaps) / self.counts.sum())
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """The attributes as lists of JSON values, None where a bin is empty."""
+        return {
+            "edges": self.edges.tolist(),
+            "counts": self.counts.tolist(),
+            "mean_confidence": _none_for_nan(self.mean_confidence),
+            "accuracy": _none_for_nan(self.accuracy),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "ReliabilityBins":
+        """The inverse of `to_dict`, for JSON of any origin.
+
+        Raises:
+            ValueError: `values` is not what `to_dict` gives for some predictions, or has more than 10,000 bins.
+        """
+        if not isinstance(values, dict) or set(values) != set(_KEYS):
+            raise ValueError(f"reliability bins must be an object with exactly the keys {', '.join(_KEYS)}")
+        for key in _KEYS:
+            if not isinstance(values[key], list):
+                raise ValueError(f"{key} of reliability bins must be a list")
+        edges, counts, mean_confidence, accuracy = (values[key] for key in _KEYS)
+        num_bins = len(counts)
+        if not 1 <= num_bins <= MAX_STORED_BINS:
+            raise ValueError(f"reliability bins must be 1 to {MAX_STORED_BINS}, not {num_bins}")
+        for key, length in (("edges", num_bins + 1), ("mean_confidence", num_bins), ("accuracy", num_bins)):
+            if len(values[key]) != length:
+                raise ValueError(
+                    f"{key} of reliability bins has {len(values[key])} entries, not {length} as {num_bins} counts ask"
+                )
+        _check_edges(edges)
+        _check_counts(counts)
+        # Rows may sum to a little more than one, and so may a mean confidence be more than one.
+        _check_means("mean_confidence", mean_confidence, counts, 1.0 + SUM_TOLERANCE)
+        _check_means("accuracy", accuracy, counts, 1.0)
+        return cls(
+            edges=np.array(edges, dtype=np.float64),
+            counts=np.array(counts, dtype=np.int64),
+            mean_confidence=np.array(mean_confidence, dtype=np.float64),  # None becomes NaN
+            accuracy=np.array(accuracy, dtype=np.float64),
+        )
+
 
 def reliability_bins(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> ReliabilityBins:
     """Bin examples by their confidence, the probability of the most probable class.
@@ -46,15 +99,97 @@ def reliability_bins(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bi
     check_num_bins(num_bins)
     checked, targets = check_probabilities(probabilities, labels)
     confidences, predictions = top_label(checked)
-    edges = np.linspace(0.0, 1.0, num_bins + 1)
-    # Compared in float32, so that 0.6 falls into the same bin whether it arrives as float32 or float64. Without the
-    # outer edges, what lies at or beyond them (1.0000001, by rounding) goes to the first or the last bin.
-    bins = np.searchsorted(edges[1:-1].astype(np.float32), confidences.astype(np.float32), side="left")
+    return bin_confidences(confidences, predictions == targets, num_bins)
+
+
+def bin_confidences(confidences: npt.ArrayLike, correct: npt.ArrayLike, num_bins: int = 15) -> ReliabilityBins:
+    """As `reliability_bins`, from what each example contributes.
+
+    Args:
+        confidences: [examples], in [0, 1] up to rounding. Array, tensor or list.
+        correct: [examples], booleans: whether the prediction is the label.
+        num_bins: number of bins, at least 1.
+
+    Raises:
+        ValueError: wrong shapes or types, empty input, confidences outside [0, 1], num_bins < 1.
+    """
+    check_num_bins(num_bins)
+    values, hits = check_confidences(confidences, correct)
+    bins = bin_numbers(values, num_bins)
     counts = np.bincount(bins, minlength=num_bins)
     filled = np.where(counts > 0, counts, np.nan)
     return ReliabilityBins(
-        edges=edges,
+        edges=bin_edges(num_bins),
         counts=counts,
-        mean_confidence=np.bincount(bins, weights=confidences, minlength=num_bins) / filled,
-        accuracy=np.bincount(bins, weights=predictions == targets, minlength=num_bins) / filled,
+        mean_confidence=np.bincount(bins, weights=values, minlength=num_bins) / filled,
+        accuracy=np.bincount(bins, weights=hits, minlength=num_bins) / filled,
     )
+
+
+def bin_edges(num_bins: int) -> npt.NDArray[np.float64]:
+    """The edges [bins + 1] of bins of equal width on [0, 1]."""
+    return np.linspace(0.0, 1.0, num_bins + 1)
+
+
+def bin_numbers(values: npt.NDArray[Any], num_bins: int) -> npt.NDArray[np.int64]:
+    """The bin of each of `values`, in their shape: i for edges[i] < value <= edges[i + 1]."""
+    # Compared in float32, so that 0.6 falls into the same bin whether it arrives as float32 or float64. Without the
+    # outer edges, what lies at or beyond them (1.0000001, by rounding) goes to the first or the last bin.
+    inner = bin_edges(num_bins)[1:-1].astype(np.float32)
+    return np.searchsorted(inner, values.astype(np.float32, copy=False), side="left")
+
+
+def check_confidences(
+    confidences: npt.ArrayLike, correct: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Confidences [examples] as float64 and correct [examples] as booleans, or a ValueError."""
+    values = as_array(confidences, "confidences")
+    hits = as_array(correct, "correct")
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"confidences must have the shape [examples], at least one, not {list(values.shape)}")
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"confidences must be real numbers, not {values.dtype}")
+    if hits.shape != values.shape or hits.dtype.kind != "b":
+        raise ValueError(
+            f"correct must be booleans of the shape {list(values.shape)}, one for each confidence, "
+            f"not {hits.dtype} of the shape {list(hits.shape)}: give predictions == labels"
+        )
+    values = values.astype(np.float64, copy=False)
+    outside = ~((values >= 0.0) & (values <= 1.0 + SUM_TOLERANCE))  # NaN too
+    if outside.any():
+        index = int(outside.argmax())
+        raise ValueError(f"confidences[{index}] is {values[index]:g}, not in [0, 1]: give probabilities, not logits")
+    return values, hits
+
+
+def _none_for_nan(values: npt.NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values.tolist()]
+
+
+# No message below repeats a value: it may be as long as its author liked.
+def _check_edges(edges: list[Any]) -> None:
+    if not all(_is_number(edge) for edge in edges) or edges[0] != 0 or edges[-1] != 1:
+        raise ValueError("edges of reliability bins must be numbers from 0 to 1")
+    for index in range(1, len(edges)):
+        if not edges[index - 1] < edges[index]:
+            raise ValueError(f"edges of reliability bins must increase, but edges[{index}] does not")
+
+
+def _check_counts(counts: list[Any]) -> None:
+    for index, count in enumerate(counts):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise ValueError(f"counts[{index}] of reliability bins is not a whole number of at least 0")
+    if not 1 <= sum(counts) <= 2**53:  # beyond that, float64 does not hold it
+        raise ValueError("counts of reliability bins must sum to a number of examples, 1 to 2^53")
+
+
+def _check_means(key: str, means: list[Any], counts: list[int], largest: float) -> None:
+    for index, (mean, count) in enumerate(zip(means, counts, strict=True)):
+        if (mean is None) != (count == 0):
+            raise ValueError(f"{key}[{index}] of reliability bins must be null exactly where the bin is empty")
+        if mean is not None and not (_is_number(mean) and 0 <= mean <= largest):
+            raise ValueError(f"{key}[{index}] of reliability bins is not a number in [0, 1]")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

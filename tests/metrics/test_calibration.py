@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from hf_scorevi import metrics
-from hf_scorevi.metrics import accuracy, brier, classification_metrics, ece, nll
+from hf_scorevi.metrics import accuracy, adaptive_ece, brier, classification_metrics, classwise_ece, ece, nll
 
 
 def test_collects_the_single_metrics(make_predictions):
@@ -13,6 +13,8 @@ def test_collects_the_single_metrics(make_predictions):
         "nll": nll(probabilities, labels)["nll"],
         "ece": ece(probabilities, labels, num_bins=10)["ece"],
         "ece_bins": 10,
+        "classwise_ece": classwise_ece(probabilities, labels, num_bins=10)["classwise_ece"],
+        "adaptive_ece": adaptive_ece(probabilities, labels, num_bins=10)["adaptive_ece"],
         "brier": brier(probabilities, labels)["brier"],
     }
 
@@ -25,6 +27,8 @@ def test_values_are_plain_python_numbers(make_predictions):
         "nll": float,
         "ece": float,
         "ece_bins": int,
+        "classwise_ece": float,
+        "adaptive_ece": float,
         "brier": float,
     }
 

@@ -2,10 +2,20 @@ import numpy as np
 import pytest
 import torch
 
-from hf_scorevi.metrics import accuracy, brier, classification_metrics, ece, nll, reliability_bins
+from hf_scorevi.metrics import (
+    accuracy,
+    adaptive_ece,
+    brier,
+    classification_metrics,
+    classwise_ece,
+    ece,
+    nll,
+    reliability_bins,
+)
 from hf_scorevi.metrics._inputs import as_array
 
-METRICS = [accuracy, brier, classification_metrics, ece, nll, reliability_bins]
+BINNED = [adaptive_ece, classification_metrics, classwise_ece, ece, reliability_bins]
+METRICS = [accuracy, brier, nll, *BINNED]
 GOOD = [[0.2, 0.8], [0.5, 0.5]]
 
 BAD_PROBABILITIES = {
@@ -51,7 +61,7 @@ def test_refuses_what_are_no_labels(metric, case):
         metric(GOOD, labels)
 
 
-@pytest.mark.parametrize("metric", [classification_metrics, ece, reliability_bins])
+@pytest.mark.parametrize("metric", BINNED)
 @pytest.mark.parametrize("num_bins", [0, -1, 1.5, 15.0, True, "15", None])
 def test_refuses_numbers_of_bins(metric, num_bins):
     with pytest.raises(ValueError, match="num_bins must be an integer of at least 1"):

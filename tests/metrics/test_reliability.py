@@ -1,8 +1,12 @@
+import json
+import math
+
 import numpy as np
 import pytest
+import torch
 from sklearn.calibration import calibration_curve
 
-from hf_scorevi.metrics import reliability_bins
+from hf_scorevi.metrics import ReliabilityBins, bin_confidences, ece, reliability_bins
 
 
 def binary(confidences, dtype=np.float64):
@@ -71,3 +75,149 @@ def test_one_class_always_predicted_fills_one_bin():
     filled = bins.counts.argmax()
     assert bins.accuracy[filled] == 0.5
     assert bins.mean_confidence[filled] == pytest.approx(0.7)
+
+
+def test_confidences_give_the_same_bins_as_probabilities(make_predictions):
+    probabilities, labels = make_predictions()
+    expected = reliability_bins(probabilities, labels, 7)
+    confidences, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    for bins in (
+        bin_confidences(confidences, correct, 7),
+        bin_confidences(confidences.tolist(), correct.tolist(), 7),
+        bin_confidences(torch.from_numpy(confidences), torch.from_numpy(correct), 7),
+    ):
+        assert bins.to_dict() == expected.to_dict()
+
+
+def test_confidences_by_hand():
+    bins = bin_confidences([0.0, 0.5, 0.6, 1.0, 1.0000001], [False, True, True, True, False], num_bins=2)
+    np.testing.assert_array_equal(bins.edges, [0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(bins.counts, [2, 3])
+    np.testing.assert_allclose(bins.mean_confidence, [0.25, 2.6 / 3], rtol=1e-7)
+    np.testing.assert_allclose(bins.accuracy, [0.5, 2 / 3])
+    assert bins.ece == pytest.approx((2 * 0.25 + 3 * 0.2) / 5)
+
+
+@pytest.mark.parametrize(
+    ("confidences", "correct", "message"),
+    [
+        ([], [], "confidences must have the shape \\[examples\\], at least one, not \\[0\\]"),
+        ([[0.5]], [[True]], "confidences must have the shape"),
+        (0.5, True, "confidences must have the shape"),
+        (["a"], [True], "confidences must be real numbers"),
+        ([0.5], [1], "correct must be booleans of the shape \\[1\\].*predictions == labels"),
+        ([0.5], [1.0], "correct must be booleans"),
+        ([0.5], [True, False], "correct must be booleans of the shape \\[1\\].*shape \\[2\\]"),
+        ([0.5, 1.01], [True, True], "confidences\\[1\\] is 1.01, not in \\[0, 1\\]"),
+        ([-0.1], [True], "confidences\\[0\\] is -0.1"),
+        ([0.5, math.nan], [True, True], "confidences\\[1\\] is nan"),
+        ([math.inf], [True], "confidences\\[0\\] is inf"),
+    ],
+)
+def test_refuses_what_are_no_confidences(confidences, correct, message):
+    with pytest.raises(ValueError, match=message):
+        bin_confidences(confidences, correct)
+
+
+@pytest.mark.parametrize("num_bins", [0, -1, 1.5, True, "15", None])
+def test_refuses_numbers_of_bins(num_bins):
+    with pytest.raises(ValueError, match="num_bins must be an integer of at least 1"):
+        bin_confidences([0.5], [True], num_bins)
+
+
+@pytest.mark.parametrize("num_bins", [1, 15, 400])
+def test_ece_is_that_of_the_metric(make_predictions, num_bins):
+    predictions = make_predictions()
+    value = reliability_bins(*predictions, num_bins).ece
+    assert type(value) is float
+    assert value == ece(*predictions, num_bins)["ece"]
+
+
+@pytest.mark.parametrize("num_bins", [1, 15, 400])
+def test_comes_back_from_json(make_predictions, num_bins):
+    bins = reliability_bins(*make_predictions(), num_bins)
+    text = json.dumps(bins.to_dict(), allow_nan=False)
+    again = ReliabilityBins.from_dict(json.loads(text))
+    for name in ("edges", "counts", "mean_confidence", "accuracy"):
+        value, expected = getattr(again, name), getattr(bins, name)
+        np.testing.assert_array_equal(value, expected)
+        assert value.dtype == expected.dtype
+    assert again.ece == bins.ece
+
+
+def test_a_confidence_beyond_one_by_rounding_comes_back():
+    bins = bin_confidences([1.0009], [True], 1)
+    assert ReliabilityBins.from_dict(bins.to_dict()).mean_confidence[0] == 1.0009
+
+
+def stored(**changes):
+    return {
+        "edges": [0.0, 0.5, 1.0],
+        "counts": [0, 2],
+        "mean_confidence": [None, 0.75],
+        "accuracy": [None, 0.5],
+    } | changes
+
+
+def test_takes_whole_numbers_for_edges_and_means():
+    bins = ReliabilityBins.from_dict(stored(edges=[0, 0.5, 1], accuracy=[None, 1]))
+    assert bins.edges.dtype == bins.accuracy.dtype == np.float64
+    assert bins.ece == pytest.approx(0.25)
+
+
+DEEP: list = []
+for _ in range(50_000):
+    DEEP = [DEEP]
+BAD_JSON = {
+    "nothing": (None, "exactly the keys edges, counts, mean_confidence, accuracy"),
+    "a number": (1.5, "exactly the keys"),
+    "a text": ("edges", "exactly the keys"),
+    "a list": (["edges", "counts", "mean_confidence", "accuracy"], "exactly the keys"),
+    "a key too few": ({"edges": [0, 1], "counts": [1], "accuracy": [1]}, "exactly the keys"),
+    "a key too many": (stored(ece=0.1), "exactly the keys"),
+    "no list": (stored(counts=2), "counts of reliability bins must be a list"),
+    "an object": (stored(accuracy={}), "accuracy of reliability bins must be a list"),
+    "a text for a list": (stored(edges="01"), "edges of reliability bins must be a list"),
+    "no bin": ({"edges": [0], "counts": [], "mean_confidence": [], "accuracy": []}, "must be 1 to 10000, not 0"),
+    "too many bins": (stored(counts=[1] * 10_001), "must be 1 to 10000, not 10001"),
+    "lengths": (stored(accuracy=[None, 0.5, 0.5]), "accuracy of reliability bins has 3 entries, not 2"),
+    "lengths of edges": (stored(edges=[0, 1]), "edges of reliability bins has 2 entries, not 3"),
+    "text among edges": (stored(edges=[0, "0.5", 1]), "edges of reliability bins must be numbers from 0 to 1"),
+    "bool among edges": (stored(edges=[False, 0.5, True]), "must be numbers from 0 to 1"),
+    "edges from elsewhere": (stored(edges=[0.1, 0.5, 1]), "must be numbers from 0 to 1"),
+    "edges to elsewhere": (stored(edges=[0, 0.5, 10**400]), "must be numbers from 0 to 1"),
+    "edges that stand": (stored(edges=[0, 0, 1]), "must increase, but edges\\[1\\] does not"),
+    "edges beyond the last": (stored(edges=[0, 10**400, 1]), "must increase, but edges\\[2\\] does not"),
+    "NaN among edges": (stored(edges=[0, math.nan, 1]), "must increase"),
+    "half an example": (stored(counts=[0, 2.5]), "counts\\[1\\] of reliability bins is not a whole number"),
+    "a whole float": (stored(counts=[0, 2.0]), "counts\\[1\\] of reliability bins is not a whole number"),
+    "a negative count": (stored(counts=[-1, 2]), "counts\\[0\\]"),
+    "a bool": (stored(counts=[False, True]), "counts\\[0\\]"),
+    "no count": (stored(counts=[None, 2]), "counts\\[0\\]"),
+    "more than there is": (stored(counts=[0, 10**400]), "must sum to a number of examples"),
+    "more digits than Python prints": (stored(counts=[0, 10**5000]), "must sum to a number of examples"),
+    "no example": (
+        stored(counts=[0, 0], mean_confidence=[None, None], accuracy=[None, None]),
+        "must sum to a number of examples",
+    ),
+    "a mean of none": (stored(accuracy=[0.5, 0.5]), "accuracy\\[0\\] of reliability bins must be null exactly"),
+    "no mean": (
+        stored(mean_confidence=[None, None]),
+        "mean_confidence\\[1\\] of reliability bins must be null exactly",
+    ),
+    "NaN for a mean": (stored(accuracy=[None, math.nan]), "accuracy\\[1\\] of reliability bins is not a number in"),
+    "infinity": (stored(accuracy=[None, math.inf]), "is not a number in \\[0, 1\\]"),
+    "a mean below": (stored(mean_confidence=[None, -0.1]), "mean_confidence\\[1\\].*is not a number in \\[0, 1\\]"),
+    "a mean above": (stored(accuracy=[None, 1.0001]), "is not a number in \\[0, 1\\]"),
+    "a huge mean": (stored(accuracy=[None, 10**400]), "is not a number in \\[0, 1\\]"),
+    "a text for a mean": (stored(accuracy=[None, "0.5"]), "is not a number in \\[0, 1\\]"),
+    "a list for a mean": (stored(accuracy=[None, [0.5]]), "is not a number in \\[0, 1\\]"),
+    "deep nesting": (stored(accuracy=[None, DEEP]), "is not a number in \\[0, 1\\]"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_JSON)
+def test_refuses_what_are_no_stored_bins(case):
+    values, message = BAD_JSON[case]
+    with pytest.raises(ValueError, match=message):
+        ReliabilityBins.from_dict(values)
