@@ -1,33 +1,30 @@
-"""Pictures of calibration. matplotlib is optional and is imported when a picture is asked for."""
+"""The reliability diagram: whether a classifier is right as often as it says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics import ece, reliability_bins
+from hf_scorevi.metrics import ReliabilityBins, reliability_bins
+from hf_scorevi.plots._style import COLORS, MARKERS, bare_frame, new_figure, outer_legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which people with any common colour vision deficiency can tell apart; without its yellow,
-# which is too pale for lines on white. The markers differ too, for prints in grey.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v")
+Curve = tuple[npt.ArrayLike, npt.ArrayLike] | ReliabilityBins
 
 
-def reliability_diagram(
-    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], num_bins: int = 15, title: str | None = None
-) -> "Figure":
+def reliability_diagram(curves: Mapping[str, Curve], num_bins: int = 15, title: str | None = None) -> "Figure":
     """Accuracy against confidence, one curve for each entry, above a histogram of the confidences.
 
     Every filled bin is a point at its mean confidence and its accuracy, with the 95 % Wilson interval of the latter.
     On the dashed diagonal a model is calibrated, below it overconfident. The legend gives each curve's ECE.
 
     Args:
-        curves: name to (probabilities [examples, classes], labels [examples]), as `hf_scorevi.metrics.ece` takes them.
-        num_bins: number of bins, at least 1.
+        curves: name to (probabilities [examples, classes], labels [examples]), as `hf_scorevi.metrics.ece` takes them,
+            or to bins that are counted already.
+        num_bins: number of bins, at least 1, for those that are not.
         title: a line above the picture.
 
     Returns:
@@ -39,23 +36,15 @@ def reliability_diagram(
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (arXiv 1706.04599), figure 1.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('reliability_diagram needs matplotlib: pip install "hf_scorevi[plots]"') from error
+    figure = new_figure(7.0, "reliability_diagram")
     if not curves:
         raise ValueError("curves is empty: give at least one entry, name -> (probabilities, labels)")
 
-    figure = Figure(figsize=(7.0, 7.0), dpi=100, layout="constrained")  # not pyplot: no global state, no display
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot([0, 1], [0, 1], color="0.45", linestyle="--", linewidth=1.2, label="perfectly calibrated")
 
-    for index, (name, (probabilities, labels)) in enumerate(curves.items()):
-        try:
-            bins = reliability_bins(probabilities, labels, num_bins)
-            error_of_curve = ece(probabilities, labels, num_bins)["ece"]
-        except ValueError as error:
-            raise ValueError(f"curve {name!r}: {error}") from error
+    for index, (name, curve) in enumerate(curves.items()):
+        bins = _bins(name, curve, num_bins)
         color = COLORS[index % len(COLORS)]
         filled = bins.counts > 0
         rates = bins.accuracy[filled]
@@ -70,7 +59,7 @@ def reliability_diagram(
             linewidth=1.6,
             elinewidth=1.0,
             capsize=2.5,
-            label=f"{name} (ECE {error_of_curve:.3f})",
+            label=f"{name} (ECE {bins.ece:.3f})",
         )
         share = bins.counts / bins.counts.sum()
         bottom.stairs(share, bins.edges, color=color, linewidth=1.6)
@@ -79,19 +68,20 @@ def reliability_diagram(
     top.set(xlim=(-0.015, 1.015), ylim=(-0.02, 1.02), ylabel="accuracy")  # room for whole markers at 0 and 1
     bottom.set(ylim=(0, None), xlabel="confidence (probability of the predicted class)", ylabel="share of predictions")
     for axes in (top, bottom):
-        axes.grid(color="0.9", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    # Outside, because curves may run through any corner of the axes. The title belongs to the legend, as the layout
-    # would draw a title of the figure across it.
-    figure.legend(
-        loc="outside upper left",
-        frameon=False,
-        title=title,
-        title_fontproperties={"size": 12, "weight": "bold"},
-        alignment="left",
-    )
+        bare_frame(axes)
+    outer_legend(figure, title)
     return figure
+
+
+def _bins(name: str, curve: Curve, num_bins: int) -> ReliabilityBins:
+    if isinstance(curve, ReliabilityBins):
+        return curve
+    if not isinstance(curve, Sequence) or len(curve) != 2:
+        raise ValueError(f"curve {name!r}: give (probabilities, labels) or ReliabilityBins")
+    try:
+        return reliability_bins(*curve, num_bins)
+    except ValueError as error:
+        raise ValueError(f"curve {name!r}: {error}") from error
 
 
 def wilson_interval(

@@ -1,0 +1,16 @@
+"""Pictures of calibration and of posteriors. matplotlib is optional and is imported when a picture is asked for."""
+
+from hf_scorevi.plots._style import COLORS, MARKERS
+from hf_scorevi.plots.kinds import KINDS, tensor_kind
+from hf_scorevi.plots.posterior import posterior_diagram
+from hf_scorevi.plots.reliability import reliability_diagram, wilson_interval
+
+__all__ = [
+    "COLORS",
+    "KINDS",
+    "MARKERS",
+    "posterior_diagram",
+    "reliability_diagram",
+    "tensor_kind",
+    "wilson_interval",
+]

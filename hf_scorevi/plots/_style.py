@@ -1,0 +1,50 @@
+"""What all pictures have in common: colours, a bare frame, and a legend that covers nothing."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which people with any common colour vision deficiency can tell apart; without its yellow,
+# which is too pale for lines on white. The markers differ too, for prints in grey.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v")
+
+
+def new_figure(height: float, asked_by: str) -> "Figure":
+    """An empty figure, 700 pixels wide and `height` inches (of 100 pixels) high.
+
+    Raises:
+        ImportError: matplotlib is not installed; the message names `asked_by`.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f'{asked_by} needs matplotlib: pip install "hf_scorevi[plots]"') from error
+    return Figure(figsize=(7.0, height), dpi=100, layout="constrained")  # not pyplot: no global state, no display
+
+
+def bare_frame(axes: "Axes") -> None:
+    """A pale grid behind the data, no frame above and on the right."""
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def outer_legend(figure: "Figure", title: str | None, columns: int = 1) -> None:
+    """A legend above the axes, because curves may run through any corner of them.
+
+    The title belongs to the legend, as the layout would draw a title of the figure across it.
+    """
+    figure.legend(
+        loc="outside upper left",
+        frameon=False,
+        ncols=columns,
+        fontsize=10 if columns == 1 else 9,
+        handlelength=2.0 if columns == 1 else 1.6,
+        columnspacing=1.4,
+        title=title,
+        title_fontproperties={"size": 12, "weight": "bold"},
+        alignment="left",
+    )
