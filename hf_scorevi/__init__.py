@@ -1,6 +1,6 @@
 """Bayesian fine-tuning of Hugging Face models by score-matching variational inference."""
 
-from .errors import NonFiniteLossError, PosteriorCheckpointError
+from .errors import NonFiniteLossError, PosteriorCheckpointError, PushError
 from .modeling import BayesianModel, PredictiveOutput
 from .posterior import PosteriorConfig
 from .training import ScoreVITrainer, ScoreVITrainingArguments
@@ -13,6 +13,7 @@ __all__ = [
     "PosteriorCheckpointError",
     "PosteriorConfig",
     "PredictiveOutput",
+    "PushError",
     "ScoreVITrainer",
     "ScoreVITrainingArguments",
 ]

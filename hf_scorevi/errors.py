@@ -1,10 +1,23 @@
 """The errors of this library that a caller may want to tell apart."""
 
-__all__ = ["NonFiniteLossError", "PosteriorCheckpointError"]
+__all__ = ["NonFiniteLossError", "PosteriorCheckpointError", "PushError"]
 
 
 class PosteriorCheckpointError(ValueError):
     """A stored posterior is missing, damaged, or does not belong to the weights it lies beside."""
+
+
+class PushError(OSError):
+    """
+    A checkpoint did not reach the Hub. Nothing is lost, and the message says how to try again.
+
+    Attributes:
+        reason: what the Hub said, or did not.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NonFiniteLossError(FloatingPointError):

@@ -8,14 +8,30 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .batch_norm import kept_running_statistics, refresh_running_statistics
-from .hub import StoredPosterior, fetch_checkpoint, load_mean, load_posterior, read_checkpoint, save_posterior
+from .errors import PushError
+from .hub import (
+    CardMetadata,
+    Evaluation,
+    StoredPosterior,
+    fetch_checkpoint,
+    load_mean,
+    load_posterior,
+    push_checkpoint,
+    read_checkpoint,
+    read_evaluations,
+    save_posterior,
+    write_card,
+    write_evaluations,
+)
 from .posterior import Posterior, PosteriorConfig, draw_seed
 from .predictive import PredictiveAverage
 
@@ -57,12 +73,20 @@ class BayesianModel:
         model: the model that holds the mean, a `PreTrainedModel` or `PeftModel`.
         posterior: over its weights.
         stored: the settings it was learned with.
+        evaluations: what was measured of it.
     """
 
-    def __init__(self, model: nn.Module, posterior: Posterior, stored: StoredPosterior) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        posterior: Posterior,
+        stored: StoredPosterior,
+        evaluations: Sequence[Evaluation] = (),
+    ) -> None:
         self.model = model.eval()
         self.posterior = posterior
-        self._stored = stored
+        self.evaluations = list(evaluations)
+        self.stored = stored
 
     @classmethod
     def from_pretrained(
@@ -99,12 +123,73 @@ class BayesianModel:
         folder = fetch_checkpoint(name, revision=revision, subfolder=subfolder, **where)
         contents = read_checkpoint(folder)
         model = load_mean(folder, base_model, model_kwargs, base_kwargs=where)
-        return cls(model, *load_posterior(folder, model, contents))
+        return cls(model, *load_posterior(folder, model, contents), read_evaluations(folder))
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the mean as its library does, and the posterior beside it."""
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, push_to_hub: bool = False, repo_id: str | None = None, **kwargs: Any
+    ) -> None:
+        """
+        Write the mean as its library does, the posterior and what was measured beside it, and a card.
+
+        Args:
+            push_to_hub: push the folder afterwards.
+            repo_id: where to; default: the folder's name.
+            kwargs: as `push_to_hub` takes them.
+        """
         self.model.save_pretrained(folder)  # type: ignore[operator]
-        save_posterior(folder, self.model, self.posterior, self._stored)
+        save_posterior(folder, self.model, self.posterior, self.stored)
+        write_evaluations(folder, self.evaluations)
+        if push_to_hub:
+            push_checkpoint(folder, repo_id or os.path.basename(os.path.abspath(folder)), **kwargs)
+        else:
+            write_card(folder, repo_id=repo_id)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        token: str | bool | None = None,
+        commit_message: str = "Upload a Bayesian model",
+        metadata: CardMetadata | None = None,
+    ) -> CommitInfo:
+        """
+        Push mean, posterior, figures and card in one commit; what people have written on the card stays.
+
+        Args:
+            repo_id: `user/repository`, made if it is not there.
+            private: whether a repository that is made is private.
+            revision: branch, made if it is not there; default: `main`.
+            create_pr: open a pull request instead.
+            token: default: that of `hf auth login`.
+            metadata: for the card: licence, base model, data, tags.
+
+        Raises:
+            PushError: the Hub refused or broke off; the message says why.
+        """
+        with TemporaryDirectory() as folder:
+            self.model.save_pretrained(folder)  # type: ignore[operator]
+            save_posterior(folder, self.model, self.posterior, self.stored)
+            write_evaluations(folder, self.evaluations)
+            try:
+                return push_checkpoint(
+                    folder,
+                    repo_id,
+                    private=private,
+                    revision=revision,
+                    create_pr=create_pr,
+                    token=token,
+                    commit_message=commit_message,
+                    metadata=metadata,
+                )
+            except PushError as error:
+                raise PushError(
+                    f"The model could not be pushed to {repo_id}: {error.reason} Try again, or keep it with "
+                    "save_pretrained(folder) and push that with `hf-scorevi push`.",
+                    error.reason,
+                ) from error.__cause__
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -114,7 +199,7 @@ class BayesianModel:
     @property
     def posterior_config(self) -> PosteriorConfig:
         """The posterior's."""
-        return self._stored.config
+        return self.stored.config
 
     @property
     def device(self) -> torch.device:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import math
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
-from datasets import Image as ImageFeature
 from PIL import Image
 from transformers import BaseImageProcessor
 
+from hf_scorevi.image_data import MODES, InputError, label_codes, load_file, load_folder, to_image
+
 __all__ = ["DataArguments", "ImageTransform", "InputError", "load_data", "to_image", "with_model_inputs"]
-
-_BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json"}
-_MODES = {1: "L", 3: "RGB"}
-
-
-class InputError(ValueError):
-    """Something the user gave does not fit; the message says what, and what to do."""
 
 
 @dataclass
@@ -106,8 +98,8 @@ def _load_splits(args: DataArguments, token: str | None) -> tuple[Dataset | None
     if args.dataset_name:
         return _load_hub(args, token)
     if args.train_dir or args.validation_dir:
-        return _load_folder(args.train_dir), _load_folder(args.validation_dir)
-    return _load_file(args.train_file), _load_file(args.validation_file)
+        return load_folder(args.train_dir), load_folder(args.validation_dir)
+    return load_file(args.train_file), load_file(args.validation_file)
 
 
 def _load_hub(args: DataArguments, token: str | None) -> tuple[Dataset | None, Dataset | None]:
@@ -126,29 +118,6 @@ def _load_hub(args: DataArguments, token: str | None) -> tuple[Dataset | None, D
             "Name the one to evaluate on with --validation_split_name."
         )
     return splits[args.train_split_name], None if name is None else splits[name]
-
-
-def _load_folder(folder: str | None) -> Dataset | None:
-    if folder is None:
-        return None
-    if not Path(folder).is_dir():
-        raise InputError(f"There is no folder {folder!r}. --train_dir and --validation_dir name folders of images.")
-    pattern = str(Path(folder) / "**")
-    dataset = load_dataset("imagefolder", data_files={"train": pattern}, split="train")
-    if "label" not in dataset.column_names:
-        raise InputError(f"{folder!r} has no labels: put the images of each class into a subfolder of its name.")
-    return dataset
-
-
-def _load_file(file: str | None) -> Dataset | None:
-    if file is None:
-        return None
-    builder = _BUILDERS.get(Path(file).suffix)
-    if builder is None:
-        raise InputError(f"{file!r} is of an unknown kind; give a file that ends in {', '.join(_BUILDERS)}.")
-    if "://" not in file and not glob.glob(file):
-        raise InputError(f"There is no file {file!r}. --train_file and --validation_file name files of rows.")
-    return load_dataset(builder, data_files={"train": file}, split="train")
 
 
 def _check_columns(dataset: Dataset, args: DataArguments) -> Dataset:
@@ -181,26 +150,6 @@ def _class_names(train: Dataset, column: str) -> list[str]:
     return names
 
 
-def _label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> dict[Any, int]:
-    """The class number of each value in the label column. `what` names the data in the error."""
-    feature = dataset.features[column]
-    number = {name: i for i, name in enumerate(names)}
-    codes, unknown = {}, []
-    for value in dataset.unique(column):
-        named = isinstance(feature, ClassLabel) and value is not None and 0 <= value < feature.num_classes
-        name = feature.names[value] if named else str(value)
-        codes[value] = number.get(name, -1)
-        if name not in number:
-            unknown.append(name)
-    if unknown:
-        raise InputError(
-            f"The {what} data have labels that are none of the model's classes: {', '.join(sorted(unknown)[:5])}. The "
-            f"classes are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}. Remove those rows from the "
-            f"{what} data, or add such examples to the training data."
-        )
-    return codes
-
-
 def _sample(dataset: Dataset | None, size: int | None, seed: int) -> Dataset | None:
     if dataset is None or size is None or size >= len(dataset):
         return dataset
@@ -216,7 +165,7 @@ def with_model_inputs(
     train: bool,
 ) -> Dataset:
     """`dataset` with rows of `pixel_values` and `labels`, made when they are asked for; augmented if `train`."""
-    codes = _label_codes(dataset, args.label_column_name, names, "training" if train else "validation")
+    codes = label_codes(dataset, args.label_column_name, names, "training" if train else "validation")
     return dataset.with_transform(ImageTransform(processor, args, codes, channels, train))
 
 
@@ -242,14 +191,14 @@ class ImageTransform:
     train: bool
 
     def __post_init__(self) -> None:
-        if self.channels not in _MODES:
+        if self.channels not in MODES:
             raise InputError(f"The model takes images of {self.channels} channels; here they are gray or RGB.")
         # Processors spell their output size in many ways; one dry run knows it.
-        sample = self.processor(Image.new(_MODES[self.channels], (64, 64)), return_tensors="np")["pixel_values"]
+        sample = self.processor(Image.new(MODES[self.channels], (64, 64)), return_tensors="np")["pixel_values"]
         self.height, self.width = sample.shape[-2:]
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, Any]:
-        images = [to_image(v, _MODES[self.channels], self.args.folder) for v in batch[self.args.image_column_name]]
+        images = [to_image(v, MODES[self.channels], self.args.folder) for v in batch[self.args.image_column_name]]
         options: dict[str, Any] = {}
         if self.train and self.args.random_crop:
             images = [self._crop(image) for image in images]
@@ -273,43 +222,3 @@ class ImageTransform:
 
 def _flip(image: Image.Image) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else image
-
-
-def to_image(value: Any, mode: str, folder: Path) -> Image.Image:
-    """
-    An image of PIL's `mode` from what a row may hold: an image, its file (path or bytes), or an array of pixels.
-
-    Args:
-        value: PIL image; path, relative to `folder`; encoded bytes; `{"bytes", "path"}`; integers from 0 to 255 of
-            shape (height, width), (height, width, channels) or (channels, height, width).
-    """
-    if isinstance(value, str):
-        value = {"path": str(folder / value), "bytes": None}
-    elif isinstance(value, bytes):
-        value = {"path": None, "bytes": value}
-    if isinstance(value, dict):
-        value = ImageFeature().decode_example(value)
-    if not isinstance(value, Image.Image):
-        value = _from_pixels(value)
-    if value.mode in ("I", "F") or value.mode.startswith("I;"):
-        raise InputError(f"An image has PIL's mode {value.mode}, more than 8 bits a channel; convert it to 8 bits.")
-    return value.convert(mode)
-
-
-def _from_pixels(value: Any) -> Image.Image:
-    pixels = np.asarray(value)
-    if pixels.dtype.kind not in "iuf" or pixels.size == 0 or pixels.min() < 0 or pixels.max() > 255:
-        raise InputError("An image is neither a picture nor an array of pixels; those are integers from 0 to 255.")
-    if (pixels != pixels.astype(np.uint8)).any():
-        raise InputError("An array of pixels has fractions; give integers from 0 to 255, not normalised values.")
-    pixels = pixels.astype(np.uint8)
-    if pixels.ndim == 3 and pixels.shape[0] in _MODES and pixels.shape[2] not in _MODES:
-        pixels = pixels.transpose(1, 2, 0)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] != 3):
-        raise InputError(
-            f"An array of pixels has the shape {pixels.shape}; give (height, width), (height, width, channels) or "
-            "(channels, height, width) with 1 or 3 channels."
-        )
-    return Image.fromarray(pixels)

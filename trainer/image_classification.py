@@ -8,13 +8,12 @@ Bayesian fine-tuning of an image classifier, and ordinary fine-tuning (`--baseli
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
@@ -22,8 +21,9 @@ from transformers import BaseImageProcessor, EvalPrediction, PreTrainedConfig, P
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
-from hf_scorevi import PosteriorConfig, ScoreVITrainer, ScoreVITrainingArguments
-from hf_scorevi.metrics import classification_metrics
+from hf_scorevi import PosteriorConfig, PushError, ScoreVITrainer, ScoreVITrainingArguments
+from hf_scorevi.hub import Evaluation
+from hf_scorevi.metrics import ReliabilityBins, classification_metrics, reliability_bins
 from hf_scorevi.training.checkpointing import load_weights
 
 if __package__:  # imported from the repository's root
@@ -32,6 +32,8 @@ else:  # run as a program: this file's folder is where Python looks
     import _cli  # type: ignore[import-not-found, no-redef]
     import _data  # type: ignore[import-not-found, no-redef]
     import _model  # type: ignore[import-not-found, no-redef]
+
+logger = logging.get_logger("transformers.image_classification")  # below transformers' own, for its handler
 
 DESCRIPTION = """\
 Fine-tune an image classifier of the Hub and learn a Gaussian posterior over its weights, by score-matching variational
@@ -133,28 +135,18 @@ class PointTrainer(Trainer):
             super()._load_best_model()
 
 
-class Evaluated:
-    """The trainer's `compute_metrics`, which also keeps the probabilities that it last saw, for the diagram."""
+class PointMetrics:
+    """The baseline's `compute_metrics`, which also keeps what it last saw, for the diagram."""
 
-    def __init__(self, compute_metrics: Callable[[EvalPrediction], dict[str, Any]], names: Sequence[str]) -> None:
-        self.compute_metrics = compute_metrics
-        self.names = names
-        self.curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    def __init__(self) -> None:
+        self.reliability: dict[str, ReliabilityBins] = {}
 
     def __call__(self, evaluation: EvalPrediction) -> dict[str, Any]:
-        outputs: Any = evaluation.predictions
+        logits: Any = evaluation.predictions
         labels: Any = evaluation.label_ids
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        self.curves = {name: (probabilities(output), labels) for name, output in zip(self.names, outputs, strict=True)}
-        return self.compute_metrics(evaluation)
-
-
-def probabilities(logits: Any) -> np.ndarray:
-    return torch.from_numpy(logits).double().softmax(-1).numpy()
-
-
-def point_metrics(evaluation: EvalPrediction) -> dict[str, Any]:
-    return classification_metrics(probabilities(evaluation.predictions), evaluation.label_ids)
+        probabilities = torch.from_numpy(logits).double().softmax(-1).numpy()
+        self.reliability = {"adamw": reliability_bins(probabilities, labels)}
+        return classification_metrics(probabilities, labels)
 
 
 def make_trainer(
@@ -169,7 +161,7 @@ def make_trainer(
     if model_args.lora_r is not None and args.do_train and isinstance(model, PreTrainedModel):
         model = _model.add_lora(model, model_args)
     if posterior_args.baseline is not None:
-        kwargs |= {"compute_metrics": point_metrics, "preprocess_logits_for_metrics": first_output}
+        kwargs |= {"compute_metrics": PointMetrics(), "preprocess_logits_for_metrics": first_output}
         trainer: Trainer = PointTrainer(model, args, **kwargs)
     else:
         saved = None if args.do_train else model_args.model_name_or_path
@@ -177,8 +169,6 @@ def make_trainer(
         trainer = ScoreVITrainer(model, args, posterior_config=posterior_config, **kwargs)
         if saved is not None:
             trainer.load_model(saved)
-    assert trainer.compute_metrics is not None
-    trainer.compute_metrics = Evaluated(trainer.compute_metrics, list(rows(posterior_args)))
     return trainer
 
 
@@ -187,7 +177,7 @@ def first_output(outputs: Any, labels: Any) -> Any:
 
 
 def rows(args: PosteriorArguments) -> dict[str, str]:
-    """What is evaluated, in the order in which the trainer gathers it, and how its metrics' names begin."""
+    """What is evaluated, and how its metrics' names begin."""
     return {args.baseline: "eval_"} if args.baseline else {"predictive": "eval_", "mean": "eval_mean_"}
 
 
@@ -227,11 +217,11 @@ def evaluate(trainer: Trainer, args: TrainingArguments, posterior_args: Posterio
     trainer.save_metrics("eval", metrics)
     if trainer.is_world_process_zero():
         print(table(metrics, posterior_args))
-        evaluated = trainer.compute_metrics
-        if find_spec("matplotlib") is not None and isinstance(evaluated, Evaluated):
+        measured = trainer.evaluation if isinstance(trainer, ScoreVITrainer) else trainer.compute_metrics
+        if find_spec("matplotlib") is not None and isinstance(measured, Evaluation | PointMetrics):
             from hf_scorevi.plots import reliability_diagram
 
-            reliability_diagram(evaluated.curves).savefig(Path(args.output_dir, "reliability.png"))
+            reliability_diagram(measured.reliability).savefig(Path(args.output_dir, "reliability.png"))
     return metrics
 
 
@@ -272,8 +262,14 @@ def run(
     if args.do_train:
         train(trainer, args, config)
     metrics = evaluate(trainer, args, posterior_args) if args.do_eval else {}
+    if args.do_train and isinstance(trainer, ScoreVITrainer):
+        trainer.save_model(_internal_call=True)  # with what was measured; pushed below
+        trainer.create_model_card(**card(model_args, data_args))
     if args.push_to_hub:
-        trainer.push_to_hub(**card(model_args, data_args))
+        try:
+            trainer.push_to_hub(**card(model_args, data_args))
+        except PushError as error:  # the model is on disk, and the message says how to push it
+            logger.warning(str(error))
     trainer.accelerator.end_training()
     return metrics
 
@@ -306,8 +302,12 @@ def card(model_args: _model.ModelArguments, data_args: _data.DataArguments) -> d
     values: dict[str, Any] = {"tasks": "image-classification", "tags": ["image-classification", "vision"]}
     if not Path(model_args.model_name_or_path).is_dir():
         values["finetuned_from"] = model_args.model_name_or_path
+    source = data_args.dataset_name or data_args.validation_dir or data_args.train_dir
+    source = source or data_args.validation_file or data_args.train_file
     if data_args.dataset_name and not Path(data_args.dataset_name).exists():
         values |= {"dataset": data_args.dataset_name, "dataset_tags": data_args.dataset_name}
+    elif source:
+        values["dataset"] = Path(source).stem
     return values
 
 

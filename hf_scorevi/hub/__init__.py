@@ -1,5 +1,7 @@
-"""How a posterior is stored beside its mean."""
+"""How a posterior is stored beside its mean, described on a card, pushed to the Hub and fetched from it."""
 
+from .calibration import CALIBRATION_NAME, Evaluation, add_evaluation, read_evaluations, write_evaluations
+from .card import CardMetadata, make_card, write_card
 from .checkpoint import (
     FORMAT_VERSION,
     POSTERIOR_CONFIG_NAME,
@@ -12,18 +14,32 @@ from .fetching import fetch_checkpoint
 from .keys import file_keys
 from .loading import load_posterior, read_checkpoint
 from .models import load_mean, read_base_config
+from .pushing import TRAINING_STATE, Part, push_checkpoint, push_error, push_figures
 
 __all__ = [
+    "CALIBRATION_NAME",
     "FORMAT_VERSION",
     "POSTERIOR_CONFIG_NAME",
     "POSTERIOR_NAME",
+    "TRAINING_STATE",
+    "CardMetadata",
+    "Evaluation",
+    "Part",
     "StoredPosterior",
+    "add_evaluation",
     "fetch_checkpoint",
     "file_keys",
     "load_mean",
     "load_posterior",
+    "make_card",
+    "push_checkpoint",
+    "push_error",
+    "push_figures",
     "read_base_config",
     "read_checkpoint",
+    "read_evaluations",
     "save_posterior",
     "write_aside",
+    "write_card",
+    "write_evaluations",
 ]

@@ -44,7 +44,7 @@ def load_mean(
         PosteriorCheckpointError: what the files describe cannot be built, or not by transformers alone.
     """
     folder = Path(folder)
-    kwargs = {"dtype": torch.float32, "use_safetensors": True} | (model_kwargs or {})
+    kwargs: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True} | (model_kwargs or {})
     if (folder / "adapter_config.json").is_file():
         return _load_adapter(folder, base_model, kwargs | (base_kwargs or {}))
     path = folder / "config.json"
@@ -54,7 +54,8 @@ def load_mean(
     # Twice what is stored, and some: weights may be shared or buffers computed.
     _check_size(cls, config, path, 2 * sum(torch.Size(shape).numel() for shape in weights.shapes.values()) + 10**6)
     with reading(path):
-        model, info = cls.from_pretrained(folder, config=config, output_loading_info=True, **kwargs)
+        loaded: Any = cls.from_pretrained(folder, config=config, output_loading_info=True, **kwargs)
+    model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise PosteriorCheckpointError(
             f"{folder} has no weights for {len(missing)} tensors of the {cls.__name__} that config.json describes, "
@@ -92,8 +93,8 @@ def _refuse_counts(values: dict[str, Any], path: Path) -> None:
 def _model_class(config: PreTrainedConfig, path: Path) -> type[PreTrainedModel]:
     """The transformers class that `config.architectures` names; never code from the checkpoint."""
     with reading(path):
-        name = (config.architectures or [None])[0]
-        found = getattr(transformers, name) if name is not None and hasattr(transformers, name) else None
+        name = config.architectures[0] if config.architectures else None
+        found = getattr(transformers, name, None) if name is not None else None
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise PosteriorCheckpointError(
             f"The configuration names the architecture {name!r}, which transformers {transformers.__version__} does "

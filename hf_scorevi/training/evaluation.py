@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction
 
-from ..metrics import classification_metrics
+from ..metrics import classification_metrics, reliability_bins, summary_from_scores
 
-__all__ = ["CalibrationMetrics", "is_classification"]
+__all__ = ["CalibrationMetrics", "describe_data", "draw_counts", "is_classification"]
+
+_BINS = 15
+
+
+def draw_counts(num_samples: int) -> list[int]:
+    """The numbers of draws after which a classifier is judged: powers of two below `num_samples`, and it."""
+    return [2**i for i in range((num_samples - 1).bit_length())] + [num_samples]
+
+
+def describe_data(dataset: Any) -> dict[str, Any]:
+    """
+    `dataset`, `dataset_config` and `split` of an evaluation: of data from the Hub as they are called there. Others
+    have the name of their class; where files lie on somebody's machine is not told.
+    """
+    info = getattr(dataset, "info", None)
+    for url in getattr(info, "download_checksums", None) or {}:
+        if found := re.match(r"hf://datasets/([^@]+)@", url):
+            config = getattr(info, "config_name", None)
+            split = getattr(dataset, "split", None)
+            return {
+                "dataset": found.group(1),
+                "dataset_config": None if config in (None, "default") else config,
+                "split": None if split is None else str(split),
+            }
+    name = "unnamed data" if info is not None or dataset is None else type(dataset).__name__
+    return {"dataset": name}
 
 
 def is_classification(outputs: Any, labels: Any) -> bool:
@@ -25,28 +52,56 @@ class CalibrationMetrics:
     The trainer's `compute_metrics`: accuracy, NLL, ECE, Brier of the predictive, the same with `mean_` of the mean,
     and the user's own `compute_metrics` on the predictive's outputs.
 
-    The loop hands it the pair (predictive, mean), and as a third what the user's `preprocess_logits_for_metrics` made.
+    The loop hands it the outputs of `PosteriorTrainer.prediction_step`, and behind them what the user's
+    `preprocess_logits_for_metrics` made.
+
+    Attributes:
+        found: of the last call what an `Evaluation` records, if it had figures.
     """
 
     def __init__(self, user: Callable[[EvalPrediction], dict[str, Any]] | None) -> None:
         self.user = user
+        self.found: dict[str, Any] | None = None
 
     def __call__(self, evaluation: EvalPrediction) -> dict[str, Any]:
         outputs: Any = evaluation.predictions
         predictive, mean = outputs[0], outputs[1]
-        labels = evaluation.label_ids
+        labels: Any = evaluation.label_ids
         metrics: dict[str, Any] = {}
+        self.found = None
         if is_classification(predictive, labels):
-            metrics.update(classification_metrics(_probabilities(predictive), labels))
-            mean_metrics = classification_metrics(_probabilities(mean), labels)
-            metrics.update({f"mean_{name}": value for name, value in mean_metrics.items() if name != "ece_bins"})
+            self.found = _classification(_probabilities(predictive), _probabilities(mean), outputs[2], labels)
+            metrics["ece_bins"] = _BINS
         elif isinstance(labels, np.ndarray) and predictive.size == labels.size:
-            metrics["mse"] = float(np.mean((predictive.reshape(labels.shape) - labels) ** 2))
-            metrics["mean_mse"] = float(np.mean((mean.reshape(labels.shape) - labels) ** 2))
+            errors = {"predictive": predictive, "mean": mean}
+            figures = {k: {"mse": float(np.mean((v.reshape(labels.shape) - labels) ** 2))} for k, v in errors.items()}
+            self.found = {"num_examples": len(labels), "metrics": figures}
+        if self.found is not None:
+            metrics |= self.found["metrics"]["predictive"]
+            metrics |= {f"mean_{name}": value for name, value in self.found["metrics"]["mean"].items()}
         if self.user is not None:
-            evaluation.predictions = predictive if len(outputs) == 2 else outputs[2]
+            evaluation.predictions = predictive if len(outputs) == 3 else outputs[3]
             metrics.update(self.user(evaluation))
         return metrics
+
+
+def _classification(
+    predictive: np.ndarray, mean: np.ndarray, by_draws: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    tables = {"predictive": predictive, "mean": mean}
+    metrics = {name: classification_metrics(table, labels, _BINS) for name, table in tables.items()}
+    after = [summary_from_scores(by_draws[:, i], _BINS) for i in range(by_draws.shape[1])]
+    return {
+        "num_examples": len(labels),
+        "num_bins": _BINS,
+        "metrics": {name: _without_bins(own) for name, own in metrics.items()},
+        "by_num_samples": [_without_bins(own) for own in after],
+        "reliability": {name: reliability_bins(table, labels, _BINS) for name, table in tables.items()},
+    }
+
+
+def _without_bins(figures: dict[str, float | int]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name != "ece_bins"}
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ from typing import Any
 import datasets
 import torch
 from torch import Tensor, nn
-from transformers import EvalPrediction, Trainer
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
@@ -23,28 +24,30 @@ from ..batch_norm import (
     kept_running_statistics,
     refresh_running_statistics,
 )
-from ..hub import StoredPosterior, save_posterior
-from ..posterior import Posterior, draw_seed
-from ..predictive import OutputAverage, PredictiveAverage
-from .arguments import ScoreVITrainingArguments
+from ..hub import POSTERIOR_CONFIG_NAME, Evaluation, StoredPosterior, save_posterior, write_evaluations
+from ..posterior import Posterior, draw_seed, summarise
+from ..predictive import OutputAverage, PredictiveAverage, per_example_scores
 from .checkpointing import INCOMPLETE, load_posterior_into, load_weights, publish, record_callbacks, rotate
 from .distributed import reshard
-from .evaluation import CalibrationMetrics, is_classification
+from .evaluation import CalibrationMetrics, describe_data, draw_counts, is_classification
+from .pushing import PushingTrainer
 from .statistics_batches import spread_batches
 
 __all__ = ["PosteriorTrainer"]
 
 
-class PosteriorTrainer(Trainer):
+class PosteriorTrainer(PushingTrainer):
     """
     Evaluates the posterior predictive, and saves and loads mean and posterior together. How the posterior is learned
     is its subclass's business (`ScoreVITrainer`).
 
     Attributes:
         posterior: the live `Posterior`, whose mean is the model's weights.
+        evaluation: what the last evaluation or prediction with labels has shown. It is saved with the weights
+            (`calibration.json`, the card) until these change.
     """
 
-    args: ScoreVITrainingArguments
+    evaluation: Evaluation | None
     model: nn.Module
     posterior: Posterior
 
@@ -57,7 +60,9 @@ class PosteriorTrainer(Trainer):
     ) -> None:
         self._batch_norm_stale = False
         self._draw_statistics: list[RunningStatistics] = []
-        kwargs["compute_metrics"] = CalibrationMetrics(compute_metrics)
+        self.evaluation, self._evaluated_step = None, -1
+        self._calibration = CalibrationMetrics(compute_metrics)
+        kwargs["compute_metrics"] = self._calibration
         kwargs["preprocess_logits_for_metrics"] = _keeping_outputs(preprocess_logits_for_metrics)
         super().__init__(*args, **kwargs)
 
@@ -83,7 +88,8 @@ class PosteriorTrainer(Trainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Any, Any]:
         """
-        The outputs of a batch as a pair: of the predictive, and of the mean. For a classifier the predictive's are log
+        The outputs of a batch: of the predictive, and of the mean; and for a classifier what each example contributes
+        to its figures after fewer draws, (batch, `draw_counts`, 4). For a classifier the predictive's outputs are log
         probabilities and the loss their NLL; otherwise outputs and loss are averaged over draws (for several labels
         an example the probabilities are averaged, and given as logits).
 
@@ -99,18 +105,24 @@ class PosteriorTrainer(Trainer):
             average = PredictiveAverage()
         else:
             average = OutputAverage(probabilities=problem == "multi_label_classification")
-        losses = []
+        losses, scores = [], []
+        counts = draw_counts(self.args.eval_num_samples)
         for draw in range(self.args.eval_num_samples):
             with self.posterior.sampled(draw_seed(self.args.seed, draw)), self._statistics_of(draw):
                 loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
             average.add(_first(outputs))
+            if draw + 1 in counts and labels is not None and isinstance(average, PredictiveAverage):
+                scores.append(per_example_scores(average.outputs, labels))
             if loss is not None:
                 losses.append(loss)
         if labels is not None and isinstance(average, PredictiveAverage):
             loss = nn.functional.nll_loss(average.outputs, labels)
         else:
             loss = torch.stack(losses).mean() if losses else None
-        return (loss, None, None) if prediction_loss_only else (loss, (average.outputs, mean), labels)
+        if prediction_loss_only:
+            return loss, None, None
+        by_draws = torch.stack(scores, dim=1) if scores else mean.new_zeros(len(mean), 0, 4)
+        return loss, (average.outputs, mean, by_draws), labels
 
     def _refresh_batch_norm(self) -> None:
         """Give batch normalisation the mean's statistics, if weights have moved since it last had them."""
@@ -146,7 +158,7 @@ class PosteriorTrainer(Trainer):
             self._draw_statistics[draw].restore()
             yield
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""
         self._refresh_batch_norm()
         if self.args.batch_norm_per_draw and self._gathers_statistics:
@@ -156,17 +168,31 @@ class PosteriorTrainer(Trainer):
                     self._gather_statistics()
                     self._draw_statistics.append(RunningStatistics(self.model))
         try:
-            return self._evaluation_loop(*args, **kwargs)
+            output = super().evaluation_loop(dataloader, *args, **kwargs)
         finally:
             self._draw_statistics = []
-
-    def _evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        output = super().evaluation_loop(*args, **kwargs)
+        self._record_evaluation(getattr(dataloader, "dataset", None))
         if isinstance(output.predictions, tuple):
-            # (predictive, mean), and what the user's preprocess_logits_for_metrics made, if there is one
+            # (predictive, mean, by draws), and what the user's preprocess_logits_for_metrics made, if there is one
             gathered: Sequence[Any] = output.predictions
-            output = output._replace(predictions=gathered[0] if len(gathered) == 2 else gathered[2])
+            output = output._replace(predictions=gathered[0] if len(gathered) == 3 else gathered[3])
         return output
+
+    def _record_evaluation(self, dataset: Any) -> None:
+        """Keep what was measured, for the card."""
+        found, self._calibration.found = self._calibration.found, None
+        if found is not None:
+            draws = self.args.eval_num_samples
+            after = zip(draw_counts(draws), found.get("by_num_samples", []), strict=False)
+            found["by_num_samples"] = [{"num_samples": count} | figures for count, figures in after]
+            self.evaluation = Evaluation(**describe_data(dataset), num_samples=draws, seed=self.args.seed, **found)
+            self._evaluated_step = self.state.global_step
+
+    def _name_data(self, name: str | None) -> None:
+        if name is not None and self.evaluation is not None and "/" not in self.evaluation.dataset:
+            self.evaluation.dataset = name
+            if (self._folder / POSTERIOR_CONFIG_NAME).is_file() and self.is_world_process_zero():
+                self._write_evaluation(self._folder)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer`'s, with the posterior. Mean and posterior are whole files even of a sharded checkpoint."""
@@ -176,15 +202,21 @@ class PosteriorTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
             return
         self._save(output_dir, self.accelerator.get_state_dict(self.model))
-        if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+        self._push_saved(_internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         output_dir = output_dir or self.args.output_dir or "."
-        state = self.posterior.whole_state()  # by all processes
-        super()._save(output_dir, state_dict)
+        state, summary = self.posterior.whole_state(), summarise(self.posterior)  # by all processes
+        with self._token_hidden():
+            super()._save(output_dir, state_dict)
         if self.args.should_save:
-            save_posterior(output_dir, self._plain_model(), self.posterior, self._stored_posterior(), state)
+            save_posterior(output_dir, self._plain_model(), self.posterior, self._stored_posterior(), state, summary)
+            self._write_evaluation(output_dir)
+
+    def _write_evaluation(self, folder: str | Path) -> None:
+        """What was measured of these weights, if anything was."""
+        current = self.evaluation is not None and self._evaluated_step == self.state.global_step
+        write_evaluations(folder, [self.evaluation] if current and self.evaluation is not None else [])
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """As `Trainer`'s, but written aside and renamed: a checkpoint is complete or absent, whenever the run dies."""
@@ -215,7 +247,8 @@ class PosteriorTrainer(Trainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
         if self.args.should_save:
-            rotate(run_dir, self.args.save_total_limit, keep={str(final), self.state.best_model_checkpoint})
+            keep = {str(final), self.state.best_model_checkpoint, self._pushed_folder}
+            rotate(run_dir, self.args.save_total_limit, keep)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled or not load_weights(model or self.model, resume_from_checkpoint):

@@ -41,6 +41,7 @@ from .likelihood import Likelihood, resolve_likelihood
 from .mixed_precision import warn_if_rounded
 from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
+from .record import training_record
 from .refusals import refuse_pruning, refuse_unsupported, upcast
 from .rng import RandomState
 from .window import Window
@@ -358,6 +359,7 @@ class ScoreVITrainer(PosteriorTrainer):
             temperature=likelihood.temperature,
             likelihood={"kind": likelihood.kind, "loss_scale": likelihood.loss_scale},
             method={name: getattr(self.args, name) for name in _METHOD_ARGUMENTS} | {"steps": self.state.global_step},
+            training=training_record(self),
         )
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

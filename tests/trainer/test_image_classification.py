@@ -262,7 +262,7 @@ def test_a_file_of_rows(vit: str, tmp_path: Path, kind: str) -> None:
 def test_labels_are_matched_by_name_not_by_number() -> None:
     features = Features({"image": Value("int64"), "label": ClassLabel(names=["fox", "cat"])})
     validation = Dataset.from_list([{"image": 0, "label": 0}, {"image": 0, "label": 1}], features=features)
-    assert _data._label_codes(validation, "label", list(CLASSES), "validation") == {0: 2, 1: 0}
+    assert _data.label_codes(validation, "label", list(CLASSES), "validation") == {0: 2, 1: 0}
 
 
 # Images
@@ -510,7 +510,7 @@ def test_two_processes_write_one_checkpoint_and_resume(launcher: list[str], flag
     assert json.loads((out / "eval_results.json").read_text())["eval_samples"] == 12
     assert done.stdout.count("predictive ") == 1  # one table, not one a process
     whole = BayesianModel.from_pretrained(out)
-    assert whole._stored.num_data == 24  # all the data, not one process's share
+    assert whole.stored.num_data == 24  # all the data, not one process's share
     assert_same(whole, one)
     shutil.rmtree(out / "checkpoint-6")
     done = launch(*launcher, str(PROGRAM), *flags, "--resume_from_checkpoint", "True", home=tmp_path)
@@ -530,4 +530,4 @@ def test_the_configuration_for_one_gpu_launches(flags: list[str], tmp_path: Path
     launcher = [*ACCELERATE, str(ROOT / "trainer/accelerate/one_gpu.yaml")]
     done = launch(*launcher, str(PROGRAM), *flags, home=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert BayesianModel.from_pretrained(tmp_path / "out")._stored.method["steps"] == 6
+    assert BayesianModel.from_pretrained(tmp_path / "out").stored.method["steps"] == 6

@@ -1,0 +1,230 @@
+"""Pushing a checkpoint to the Hub, in one commit: no reader ever meets a mean with another's posterior."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+)
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+from transformers.utils import logging
+
+from ..errors import PushError
+from .calibration import CALIBRATION_NAME, Evaluation, add_evaluation, read_evaluations, write_evaluations
+from .card import CARD_NAME, CardMetadata, make_card
+from .card_merging import has_own_text
+from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, POSTERIOR_FILE, write_aside
+from .loading import read_checkpoint
+
+__all__ = ["TRAINING_STATE", "Part", "push_checkpoint", "push_error", "push_figures"]
+
+# A card whose text could not be joined with that on the Hub.
+_LOCAL_CARD = "README.local.md"
+# Pickles and what is unfinished or private: never pushed as part of a model.
+_NEVER = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.tmp", _LOCAL_CARD)
+_NO_FOLDERS = ("checkpoint-*", "incomplete-*")
+# What training goes on from, and nobody else needs.
+TRAINING_STATE = ("score_vi_state.safetensors", "trainer_state.json")
+
+_TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class Part:
+    """
+    A folder to push beside the checkpoint, whole.
+
+    Attributes:
+        folder: of this machine.
+        path: its name in the repository.
+    """
+
+    folder: Path
+    path: str
+
+
+def push_checkpoint(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | bool | None = None,
+    commit_message: str = "Upload a Bayesian checkpoint with hf_scorevi",
+    metadata: CardMetadata | None = None,
+    ignore: Sequence[str] = (),
+    parts: Sequence[Part] = (),
+) -> CommitInfo:
+    """
+    Push a checkpoint's folder with its card, made anew around what people have written on the Hub.
+
+    One commit has it all; what has not changed is not sent, and if nothing has, there is no commit. Weights of an
+    earlier push that this one does not have are deleted.
+
+    Args:
+        folder: as `save_pretrained` or the trainer wrote it, with whatever else lies in it (image processor, logs),
+            but no training checkpoints, no pickles, and nothing whose name begins with `_` or a dot.
+        repo_id: `user/repository`, made if it is not there.
+        private: whether a new repository is private; default: as the account has it.
+        revision: the branch to push to, made if it is not there.
+        create_pr: open a pull request instead, for instance on somebody else's repository.
+        token: default: that of `hf auth login`.
+        metadata: for the card.
+        ignore: further names or globs to leave out.
+        parts: other folders to put into the same commit.
+
+    Raises:
+        PosteriorCheckpointError: the folder holds no posterior, or not that of its weights. Nothing is pushed.
+        PushError: the Hub refused or broke off; the sentence has the command to try again. The folder is whole.
+    """
+    folder = Path(folder)
+    read_checkpoint(folder)
+    api = HfApi(token=token)  # type: ignore[arg-type]
+    try:
+        if not create_pr:
+            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None and not create_pr and not revision.startswith("refs/"):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        _update_card(folder, _remote_card(api, repo_id, revision), repo_id, metadata)
+        files = dict(_files(folder, (*_NEVER, *ignore)))
+        for part in parts:
+            files |= {f"{part.path}/{name}": path for name, path in _files(part.folder, ())}
+        additions = [CommitOperationAdd(name, str(path)) for name, path in sorted(files.items())]
+        stale = [name for name in api.list_repo_files(repo_id, revision=revision) if _is_stale(name, files, parts)]
+        return api.create_commit(
+            repo_id,
+            [*additions, *(CommitOperationDelete(name) for name in stale)],
+            commit_message=commit_message,
+            revision=revision,
+            create_pr=create_pr,
+        )
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        raise push_error(error, folder, repo_id) from error
+
+
+def push_figures(
+    folder: Path,
+    evaluation: Evaluation,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    subfolder: str = "",
+    create_pr: bool = False,
+    token: str | bool | None = None,
+) -> CommitInfo:
+    """
+    Add an evaluation to `calibration.json` and the card of a checkpoint on the Hub.
+
+    Args:
+        folder: the checkpoint as `fetch_checkpoint` gave it; it is not written to.
+        revision: the branch that it was fetched from.
+
+    Raises:
+        PushError: the Hub refused, or has other weights by now.
+    """
+    api = HfApi(token=token)  # type: ignore[arg-type]
+    place = f"{subfolder.strip('/')}/" if subfolder.strip("/") else ""
+    try:
+        head = api.repo_info(repo_id, revision=revision).sha
+        with TemporaryDirectory() as name:
+            aside = Path(name)
+            for described in (POSTERIOR_CONFIG_NAME, "config.json", CALIBRATION_NAME):
+                if (folder / described).is_file():
+                    shutil.copy(folder / described, aside)
+            theirs = api.hf_hub_download(repo_id, place + POSTERIOR_CONFIG_NAME, revision=head)
+            if Path(theirs).read_bytes() != (folder / POSTERIOR_CONFIG_NAME).read_bytes():
+                raise ValueError("the weights there have changed since these were measured.")
+            write_evaluations(aside, add_evaluation(read_evaluations(aside), evaluation))
+            card = make_card(aside, repo_id=repo_id, existing=_remote_card(api, repo_id, head, place))
+            (aside / CARD_NAME).write_text(card, encoding="utf-8")
+            changed = [CALIBRATION_NAME, CARD_NAME, *(path.name for path in aside.glob("*.png"))]
+            return api.create_commit(
+                repo_id,
+                [CommitOperationAdd(place + file, str(aside / file)) for file in changed],
+                commit_message=f"Figures on {evaluation.title}",
+                revision=revision,
+                create_pr=create_pr,
+                parent_commit=None if create_pr else head,
+            )
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        raise PushError(f"The figures could not be added to {repo_id}: {_reason(error)}", _reason(error)) from error
+
+
+def push_error(error: BaseException, folder: Path, repo_id: str) -> PushError:
+    """What became of a push, and how to try again."""
+    return PushError(
+        f"{folder} could not be pushed to {repo_id}: {_reason(error)} The checkpoint is complete on disk; push it "
+        f"later with\n    hf-scorevi push {shlex.quote(str(folder))} {shlex.quote(repo_id)}",
+        _reason(error),
+    )
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return _TOKEN.sub("hf_…", text)
+
+
+def _remote_card(api: HfApi, repo_id: str, revision: str | None, place: str = "") -> str | None:
+    try:
+        path = api.hf_hub_download(repo_id, place + CARD_NAME, revision=revision)
+    except EntryNotFoundError as error:
+        if isinstance(error, HfHubHTTPError):
+            return None
+        raise  # not in the cache, because the Hub could not be asked
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _update_card(folder: Path, remote: str | None, repo_id: str, metadata: CardMetadata | None) -> None:
+    """Write the folder's card, going on from the Hub's, if people have written there; otherwise from its own."""
+    path = folder / CARD_NAME
+    own = path.read_text(encoding="utf-8") if path.is_file() else None
+    existing = own
+    if remote is not None and (own is None or has_own_text(remote) or not has_own_text(own)):
+        existing = remote
+    text = make_card(folder, repo_id=repo_id, metadata=metadata, existing=existing)
+    if own is not None and existing is remote and has_own_text(own) and text != own:
+        kept = path.with_name(_LOCAL_CARD)
+        write_aside(kept, lambda aside: aside.write_text(own, encoding="utf-8"))
+        logger.warning(
+            f"The card of {repo_id} on the Hub has text that people wrote there, and so has {path}. The Hub's was "
+            f"kept; yours is in {kept.name}, to be put in by hand."
+        )
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def _files(folder: Path, ignore: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Files below `folder` by their names in the repository."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(("_", ".")) or any(fnmatch.fnmatch(path.name, pattern) for pattern in ignore):
+            continue
+        if path.is_file():
+            yield path.name, path
+        elif not any(fnmatch.fnmatch(path.name, pattern) for pattern in _NO_FOLDERS):
+            yield from ((f"{path.name}/{name}", below) for name, below in _files(path, ignore))
+
+
+def _is_stale(name: str, files: dict[str, Path], parts: Sequence[Part]) -> bool:
+    """Whether these are weights, or their index, of an earlier push, that a reader would take for this one's."""
+    if name in files:
+        return False
+    place, _, base = name.rpartition("/")
+    if place not in ("", *(part.path for part in parts)):
+        return False
+    base = base.removesuffix(".index.json")
+    return bool(MEAN_FILE.fullmatch(base) or POSTERIOR_FILE.fullmatch(base))
