@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import datasets
 import numpy as np
 from transformers import EvalPrediction
 
@@ -26,18 +27,19 @@ def describe_data(dataset: Any) -> dict[str, Any]:
     `dataset`, `dataset_config` and `split` of an evaluation: of data from the Hub as they are called there. Others
     have the name of their class; where files lie on somebody's machine is not told.
     """
-    info = getattr(dataset, "info", None)
-    for url in getattr(info, "download_checksums", None) or {}:
-        if found := re.match(r"hf://datasets/([^@]+)@", url):
-            config = getattr(info, "config_name", None)
-            split = getattr(dataset, "split", None)
-            return {
-                "dataset": found.group(1),
-                "dataset_config": None if config in (None, "default") else config,
-                "split": None if split is None else str(split),
-            }
-    name = "unnamed data" if info is not None or dataset is None else type(dataset).__name__
-    return {"dataset": name}
+    if not isinstance(dataset, datasets.Dataset):
+        return {"dataset": "unnamed data" if dataset is None else type(dataset).__name__}
+    # A data set keeps the name of its repository without that of the user, which its cache knows.
+    own = re.compile(rf"[\\/]([\w.-]+)___{re.escape(dataset.info.dataset_name or '')}[\\/]")
+    users = {found.group(1) for file in dataset.cache_files if (found := own.search(file["filename"]))}
+    if len(users) != 1:
+        return {"dataset": "unnamed data"}
+    config = dataset.info.config_name
+    return {
+        "dataset": f"{users.pop()}/{dataset.info.dataset_name}",
+        "dataset_config": None if config == "default" else config,
+        "split": None if dataset.split is None else str(dataset.split),
+    }
 
 
 def is_classification(outputs: Any, labels: Any) -> bool:
