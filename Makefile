@@ -8,13 +8,15 @@ INSTALLED := $(VENV)/.installed
 # Worker processes of `make test`, one thread each: on a few cores torch's own threads only get in each other's way.
 TEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+CARDS_ARGS ?=
+HUB_PORT ?= 8080
 
 export HF_HUB_DISABLE_XET = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-lr3 test lint format clean
+.PHONY: help install demo demo-lr3 cards hub test lint format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +40,12 @@ demo: $(INSTALLED) ## run the demonstration into outputs/demo
 
 demo-lr3: $(INSTALLED) ## the demo at three times the learning rate, into outputs/demo-lr3
 	$(PYTHON) examples/demo.py --learning_rate_scale 3 --output_dir outputs/demo-lr3
+
+cards: $(INSTALLED) ## make the runs of model_cards/ and their cards (CARDS_ARGS="--data_dir ..." without the Hub)
+	$(PYTHON) model_cards/make.py $(CARDS_ARGS)
+
+hub: $(INSTALLED) ## serve a Hugging Face Hub on this machine, to try things on (Ctrl-C ends it)
+	$(PYTHON) -m tests.hub_server --port $(HUB_PORT)
 
 test: $(INSTALLED) ## run the tests (PYTEST_ARGS="-k ece" narrows them)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_WORKERS) $(PYTEST_ARGS)

@@ -247,7 +247,7 @@ class PosteriorTrainer(PushingTrainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
         if self.args.should_save:
-            keep = {str(final), self.state.best_model_checkpoint, self._pushed_folder}
+            keep = {str(final), self.state.best_model_checkpoint} | self._folders_being_pushed
             rotate(run_dir, self.args.save_total_limit, keep)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

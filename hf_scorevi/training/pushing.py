@@ -38,8 +38,8 @@ class PushingTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.push_in_progress = None
-        self._pushes: list[Future[CommitInfo]] = []
-        self._pushed_folder: str | None = None
+        self._api = HfApi()  # whose pushes in the background wait for one another
+        self._pushes: dict[str, Future[CommitInfo]] = {}
         self._card_metadata = CardMetadata()
         super().__init__(*args, **kwargs)
 
@@ -48,7 +48,7 @@ class PushingTrainer(Trainer):
         try:
             super().init_hf_repo(token, private)
         except (OSError, httpx.HTTPError) as error:
-            if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+            if isinstance(error, HfHubHTTPError) and error.response.status_code in (400, 401, 403, 404):
                 raise  # no token, or no right to that repository: better known before training than after
             logger.warning(f"The Hub cannot be reached now ({error}); training goes on, and pushes will try again.")
 
@@ -90,7 +90,7 @@ class PushingTrainer(Trainer):
         self._card_metadata = CardMetadata(**(vars(self._card_metadata) | {k: v for k, v in given.items() if v}))  # type: ignore[arg-type]
         self._name_data(next(iter([*_listed(dataset), *_listed(dataset_tags)]), None))
         if self.is_world_process_zero():
-            write_card(self._folder, repo_id=self._repo_id, metadata=self._card_metadata)
+            write_card(self._folder, repo_id=self.hub_model_id or self.args.hub_model_id, metadata=self._card_metadata)
 
     def _name_data(self, name: str | None) -> None:
         """What the data are called that do not say it themselves."""
@@ -154,7 +154,7 @@ class PushingTrainer(Trainer):
         }
         if blocking:
             return push_checkpoint(folder, self._repo_id, **settings)
-        return HfApi().run_as_future(push_checkpoint, folder, self._repo_id, **settings)
+        return self._api.run_as_future(push_checkpoint, folder, self._repo_id, **settings)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint of this run in the background, from its own folder: later ones cannot get in its way."""
@@ -178,17 +178,20 @@ class PushingTrainer(Trainer):
         ignore = (*TRAINING_STATE, *(path.name for path in folder.iterdir() if path.is_dir()))
         message = f"Training in progress, {step}"
         job = self._push(folder, message, self.args.hub_token, blocking=False, ignore=ignore, parts=parts)
-        self._pushed_folder = str(folder)
-        self._pushes.append(job)
-        self.push_in_progress = PushInProgress(self._pushes)  # type: ignore[arg-type]
+        self._pushes[str(folder)] = job
+        self.push_in_progress = PushInProgress(list(self._pushes.values()))  # type: ignore[arg-type]
+
+    @property
+    def _folders_being_pushed(self) -> set[str]:
+        return {folder for folder, job in self._pushes.items() if not job.done()}
 
     def _finish_current_push(self) -> None:
         """Wait for pushes that are under way; what became of those that failed is said."""
         super()._finish_current_push()
-        for job in self._pushes:
+        for job in self._pushes.values():
             if error := job.exception():
                 logger.warning(str(error))
-        self._pushes, self._pushed_folder = [], None
+        self._pushes = {}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer`'s. With `args.push_to_hub` it pushes, too; if that fails there is a warning."""
