@@ -1,9 +1,14 @@
 """Bayesian fine-tuning of Hugging Face models by score-matching variational inference."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import NonFiniteLossError, PosteriorCheckpointError, PushError
-from .modeling import BayesianModel, PredictiveOutput
-from .posterior import PosteriorConfig
-from .training import ScoreVITrainer, ScoreVITrainingArguments
+
+if TYPE_CHECKING:
+    from .modeling import BayesianModel, PredictiveOutput
+    from .posterior import PosteriorConfig
+    from .training import ScoreVITrainer, ScoreVITrainingArguments
 
 __version__ = "0.1.0"
 
@@ -17,3 +22,27 @@ __all__ = [
     "ScoreVITrainer",
     "ScoreVITrainingArguments",
 ]
+
+# Imported when they are first asked for: `hf-scorevi --help` need not wait for torch and transformers.
+_HOMES = {
+    "BayesianModel": "modeling",
+    "PosteriorConfig": "posterior",
+    "PredictiveOutput": "modeling",
+    "ScoreVITrainer": "training",
+    "ScoreVITrainingArguments": "training",
+}
+_PACKAGES = ("blackbox", "hub", "inference", "metrics", "plots", "posterior", "training")
+
+if not TYPE_CHECKING:  # mypy would take it to mean that there is every name
+
+    def __getattr__(name: str) -> Any:
+        if name in _PACKAGES:
+            return import_module(f".{name}", __name__)
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PACKAGES})

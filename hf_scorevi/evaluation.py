@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
+import numpy as np
+import torch
+from torch import nn
 from torch.utils.data import Dataset
 from transformers import BaseImageProcessor, PreTrainedConfig
+from transformers.utils import logging
 
 from .hub import Evaluation, StoredPosterior
-from .image_data import MODES, InputError, label_codes, load_file, load_folder, to_image
+from .image_data import (
+    SUFFIXES,
+    InputError,
+    image_mode,
+    image_rows,
+    label_codes,
+    load_file,
+    load_folder,
+    load_rows,
+    to_image,
+)
 from .modeling import BayesianModel
 from .training import ScoreVITrainingArguments
 from .training.posterior_trainer import PosteriorTrainer
 
 __all__ = ["evaluate", "load_images"]
 
+logger = logging.get_logger(__name__)
+
 
 def evaluate(
     model: BayesianModel,
-    dataset: Dataset,
+    dataset: Dataset | datasets.Dataset,
     *,
     num_samples: int = 16,
     seed: int = 0,
     batch_size: int = 32,
+    data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
     **arguments: Any,
 ) -> Evaluation:
     """
-    Figures of `model` on `dataset`: the same that `ScoreVITrainer.evaluate` gives, on the device that it would use.
+    Figures of `model` on `dataset`: the same that `ScoreVITrainer.evaluate` gives, on the device that it would use,
+    where the model then stays.
 
     Args:
         dataset: of rows as the model's forward takes them, with `labels`.
         num_samples: posterior draws S; each costs a pass over the data.
         seed: of the draws.
+        batch_size: rows at a time.
+        data_collator: makes batches of the rows, for instance by padding; default: rows of one shape are stacked.
         arguments: further `TrainingArguments`, e.g. `dataloader_num_workers`, `use_cpu`, `bf16`.
 
     Raises:
-        ValueError: there are no figures for such a model or data (several labels an example, no labels).
+        ValueError: there are no figures for such a model or data (several labels an example, no labels, no rows).
     """
-    with TemporaryDirectory() as folder:
+    if len(dataset) == 0:  # type: ignore[arg-type]
+        raise ValueError("There are no figures of no data: the dataset is empty.")
+    with TemporaryDirectory() as folder, _kept_random_states(), _kept_attributes(model.model):
         settings = {
             "output_dir": folder,
             "per_device_eval_batch_size": batch_size,
@@ -51,8 +76,12 @@ def evaluate(
             "label_names": ["labels"],
         }
         args = ScoreVITrainingArguments(**(settings | arguments))  # type: ignore[arg-type]
-        evaluator = _Evaluator(model, args)
-        evaluator.evaluate(dataset)
+        if args.fp16_full_eval or args.bf16_full_eval:
+            raise ValueError("fp16_full_eval and bf16_full_eval would round the weights for good; use bf16=True.")
+        if args.n_gpu > 1:
+            args._n_gpu = 1  # nn.DataParallel would copy the weights at every pass
+        evaluator = _Evaluator(model, args, data_collator)
+        evaluator.evaluate(dataset)  # type: ignore[arg-type]
     if evaluator.evaluation is None:
         raise ValueError(
             f"There are no figures for {type(model.model).__name__} on these data: they need `labels`, one class or "
@@ -78,52 +107,91 @@ def load_images(
     Labelled images as a classifier takes them, and what an `Evaluation` calls them.
 
     Args:
-        source: data set of the Hub, folder with a subfolder of images a class, or file of rows.
+        source: data set of the Hub, folder with a subfolder of images a class, or file of rows (or glob of files).
         model_config: of the classifier, whose classes the labels are matched with by name.
         config, split: of a data set of the Hub.
-        max_examples: so many of them, drawn by `seed`.
+        max_examples: so many of them, drawn by `seed`. The split's name then says so: they are not the whole.
 
     Raises:
         InputError: there are no such data, columns or classes.
     """
-    described: dict[str, str | None] = {"dataset": Path(source).name}
-    if Path(source).is_dir():
-        data = load_folder(source)
-    elif Path(source).suffix and ("*" in source or Path(source).is_file()):
-        data = load_file(source)
-    else:
-        data = datasets.load_dataset(source, config, split=split, token=token)
-        described = {"dataset": source, "dataset_config": config, "split": split}
-    assert data is not None
+    path = Path(source)
+    data, described = _load(source, config, split, token)
     for column in (image_column, label_column):
         if column not in data.column_names:
             raise InputError(
                 f"{source} has no column {column!r}; its columns are {', '.join(data.column_names)}. Name the image's "
                 "and the label's."
             )
-    data = data.select_columns([image_column, label_column])
-    id2label: dict[Any, str] = model_config.id2label or {}
-    names = [id2label[i] for i in sorted(id2label)]
-    if all(name == f"LABEL_{i}" for i, name in enumerate(names)):  # the model does not know its classes' names
-        values = data.features[label_column]
-        names = list(getattr(values, "names", map(str, range(len(names)))))
-    codes = label_codes(data, label_column, names, "evaluation")
+    data = image_rows(data, image_column, label_column)
+    codes = label_codes(data, label_column, _class_names(model_config, data.features[label_column]), "evaluation")
     if max_examples is not None and max_examples < len(data):
         data = data.shuffle(seed).select(range(max_examples))
-    mode = MODES[getattr(model_config, "num_channels", 3)]
-    folder = Path(source).parent
+        part = f"{max_examples} examples drawn with seed {seed}"
+        described["split"] = f"{described['split']}, {part}" if described.get("split") else part
+    mode = image_mode(getattr(model_config, "num_channels", 3))
 
     def transform(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        images = [to_image(value, mode, folder) for value in batch[image_column]]
+        images = [to_image(value, mode, path.parent) for value in batch[image_column]]
         pixel_values = processor(images, return_tensors="pt")["pixel_values"]
         return {"pixel_values": pixel_values, "labels": [codes[value] for value in batch[label_column]]}
 
     return data.with_transform(transform), described
 
 
+def _load(
+    source: str, config: str | None, split: str, token: str | bool | None
+) -> tuple[datasets.Dataset, dict[str, str | None]]:
+    path = Path(source)
+    if path.is_dir():
+        return load_folder(source), {"dataset": path.resolve().name}
+    if path.suffix in SUFFIXES or path.is_file():
+        return load_file(source), {"dataset": path.name}
+    remedy = "Give a data set of the Hub with its configuration and split, a folder of images, or a file of rows."
+    data = load_rows(f"{source} cannot be loaded", remedy, source, config, split=split, token=token)
+    return data, {"dataset": source, "dataset_config": config, "split": split}
+
+
+def _class_names(config: PreTrainedConfig, feature: Any) -> list[str]:
+    """The model's; if it only numbers its classes, and the data name as many, those of the data."""
+    id2label: dict[Any, str] = config.id2label or {}
+    names = [id2label[i] for i in sorted(id2label)]
+    numbered = names == [f"LABEL_{i}" for i in range(len(names))]
+    if numbered and isinstance(feature, datasets.ClassLabel) and feature.num_classes == len(names):
+        logger.warning(
+            "The model does not name its classes; they are taken to be numbered as the data's are: "
+            f"{', '.join(f'{i} {name}' for i, name in enumerate(feature.names[:5]))}{', …' if len(names) > 5 else ''}."
+        )
+        return list(feature.names)
+    return names
+
+
+@contextmanager
+def _kept_random_states() -> Iterator[None]:
+    """The Trainer seeds all global generators; after the `with` they are as before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def _kept_attributes(model: nn.Module) -> Iterator[None]:
+    """Accelerate leaves a mark on a model, and autocast around its forward; after the `with` they are gone."""
+    before = set(vars(model))
+    try:
+        yield
+    finally:
+        for name in vars(model).keys() - before:
+            delattr(model, name)
+
+
 class _Evaluator(PosteriorTrainer):
-    def __init__(self, model: BayesianModel, args: ScoreVITrainingArguments) -> None:
-        super().__init__(model.model, args)
+    def __init__(self, model: BayesianModel, args: ScoreVITrainingArguments, data_collator: Any) -> None:
+        super().__init__(model.model, args, data_collator)
         self.posterior = model.posterior
         self.posterior.to_params_device()
         self._stored = model.stored

@@ -7,50 +7,92 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, load_dataset
+from datasets import ClassLabel, Dataset, Value, load_dataset
 from datasets import Image as ImageFeature
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 from PIL import Image
 
-__all__ = ["MODES", "InputError", "label_codes", "load_file", "load_folder", "to_image"]
+__all__ = [
+    "SUFFIXES",
+    "InputError",
+    "image_mode",
+    "image_rows",
+    "label_codes",
+    "load_file",
+    "load_folder",
+    "load_rows",
+    "to_image",
+]
 
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json"}
-# PIL's, of images with so many channels.
-MODES = {1: "L", 3: "RGB"}
+# Of files of rows.
+SUFFIXES = tuple(_BUILDERS)
+_MODES = {1: "L", 3: "RGB"}
 
 
 class InputError(ValueError):
     """Something the user gave does not fit; the message says what, and what to do."""
 
 
-def load_folder(folder: str | None) -> Dataset | None:
+def load_rows(problem: str, remedy: str, *args: Any, **kwargs: Any) -> Dataset:
+    """`datasets.load_dataset`; whatever goes wrong there is an `InputError` of `problem`, the reason, and `remedy`."""
+    try:
+        return load_dataset(*args, **kwargs)
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        raise InputError(f"{problem} ({' '.join(str(reason).split()).rstrip('.')}). {remedy}") from error
+
+
+def load_folder(folder: str) -> Dataset:
     """The images in a folder, labelled by their subfolders."""
-    if folder is None:
-        return None
     if not Path(folder).is_dir():
         raise InputError(f"There is no folder {folder!r} of images.")
-    pattern = str(Path(folder) / "**")
-    dataset = load_dataset("imagefolder", data_files={"train": pattern}, split="train")
+    remedy = "Put the images of each class, of at least two, into a subfolder of its name, and none deeper."
+    files = {"train": str(Path(glob.escape(folder)) / "**")}
+    dataset = load_rows(f"{folder!r} has no images", remedy, "imagefolder", data_files=files, split="train")
     if "label" not in dataset.column_names:
-        raise InputError(f"{folder!r} has no labels: put the images of each class into a subfolder of its name.")
+        raise InputError(f"{folder!r} has no labels. {remedy}")
     return dataset
 
 
-def load_file(file: str | None) -> Dataset | None:
+def load_file(file: str) -> Dataset:
     """The rows of a file, or of the files that a glob names."""
-    if file is None:
-        return None
     builder = _BUILDERS.get(Path(file).suffix)
     if builder is None:
-        raise InputError(f"{file!r} is of an unknown kind; give a file that ends in {', '.join(_BUILDERS)}.")
+        raise InputError(f"{file!r} is of an unknown kind; give a file that ends in {', '.join(SUFFIXES)}.")
     if "://" not in file and not glob.glob(file):
         raise InputError(f"There is no file {file!r} of rows.")
-    return load_dataset(builder, data_files={"train": file}, split="train")
+    remedy = "Give a file with at least one."
+    return load_rows(f"{file!r} has no rows", remedy, builder, data_files={"train": file}, split="train")
+
+
+def image_rows(dataset: Dataset, image_column: str, label_column: str) -> Dataset:
+    """These columns alone. Files of images stay encoded: `to_image` decodes them, and says which it cannot."""
+    dataset = dataset.select_columns([image_column, label_column])
+    if isinstance(dataset.features[image_column], ImageFeature):
+        dataset = dataset.cast_column(image_column, ImageFeature(decode=False))
+    return dataset
 
 
 def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> dict[Any, int]:
-    """The class number of each value in the label column. `what` names the data in the error."""
+    """
+    The class number of each value in the label column, found by the class's name.
+
+    Whole numbers without names are class numbers already, unless the classes are called by numbers.
+
+    Args:
+        names: of the model's classes, in the order of their numbers.
+        what: the data's name in the error.
+    """
     feature = dataset.features[column]
+    if not isinstance(feature, ClassLabel | Value):
+        raise InputError(
+            f"The label column {column!r} holds {type(feature).__name__} values; it must hold a class name or a whole "
+            "number in every row. Name the right column."
+        )
     number = {name: i for i, name in enumerate(names)}
+    if "int" in feature.dtype and not isinstance(feature, ClassLabel) and not any(map(str.isdecimal, names)):
+        number = {str(i): i for i in range(len(names))}
     codes, unknown = {}, []
     for value in dataset.unique(column):
         named = isinstance(feature, ClassLabel) and value is not None and 0 <= value < feature.num_classes
@@ -61,10 +103,17 @@ def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> d
     if unknown:
         raise InputError(
             f"The {what} data have labels that are none of the model's classes: {', '.join(sorted(unknown)[:5])}. The "
-            f"classes are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}. Remove those rows from the "
-            f"{what} data, or add such examples to the training data."
+            f"classes are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}. Remove those rows, call the "
+            "classes alike in the data and in the model's configuration (id2label), or train on such examples."
         )
     return codes
+
+
+def image_mode(channels: int) -> str:
+    """PIL's mode of images with so many channels."""
+    if channels not in _MODES:
+        raise InputError(f"The model takes images of {channels} channels; here they are gray or RGB.")
+    return _MODES[channels]
 
 
 def to_image(value: Any, mode: str, folder: Path) -> Image.Image:
@@ -80,12 +129,21 @@ def to_image(value: Any, mode: str, folder: Path) -> Image.Image:
     elif isinstance(value, bytes):
         value = {"path": None, "bytes": value}
     if isinstance(value, dict):
-        value = ImageFeature().decode_example(value)
+        value = _decoded(value)
     if not isinstance(value, Image.Image):
         value = _from_pixels(value)
     if value.mode in ("I", "F") or value.mode.startswith("I;"):
         raise InputError(f"An image has PIL's mode {value.mode}, more than 8 bits a channel; convert it to 8 bits.")
     return value.convert(mode)
+
+
+def _decoded(file: dict[str, Any]) -> Image.Image:
+    try:
+        return ImageFeature().decode_example(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"The image {file.get('path') or 'of a row'} cannot be read ({error}). Mend it, or remove its row."
+        ) from error
 
 
 def _from_pixels(value: Any) -> Image.Image:
@@ -95,7 +153,7 @@ def _from_pixels(value: Any) -> Image.Image:
     if (pixels != pixels.astype(np.uint8)).any():
         raise InputError("An array of pixels has fractions; give integers from 0 to 255, not normalised values.")
     pixels = pixels.astype(np.uint8)
-    if pixels.ndim == 3 and pixels.shape[0] in MODES and pixels.shape[2] not in MODES:
+    if pixels.ndim == 3 and pixels.shape[0] in _MODES and pixels.shape[2] not in _MODES:
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]

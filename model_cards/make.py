@@ -101,8 +101,7 @@ def fashion(output_dir: Path, options: argparse.Namespace) -> tuple[ScoreVITrain
 RUNS: dict[str, tuple[Callable[..., Any], str]] = {
     "vit-digits-bayesian": (
         digits,
-        "A small ViT, trained on scikit-learn's digits 0-4 (8x8 pixels) and then fine-tuned with 50 labelled images of "
-        "5-9.",
+        "A small ViT, trained on scikit-learn's digits 0-4 (8x8 pixels) and then fine-tuned with 50 images of 5-9.",
     ),
     "resnet-fashion-mnist-bayesian": (
         fashion,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,9 +13,9 @@ from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
 from PIL import Image
 from transformers import BaseImageProcessor
 
-from hf_scorevi.image_data import MODES, InputError, label_codes, load_file, load_folder, to_image
+from hf_scorevi.image_data import InputError, image_mode, image_rows, label_codes, load_file, load_folder, to_image
 
-__all__ = ["DataArguments", "ImageTransform", "InputError", "load_data", "to_image", "with_model_inputs"]
+__all__ = ["DataArguments", "ImageTransform", "InputError", "load_data", "with_model_inputs"]
 
 
 @dataclass
@@ -97,9 +98,11 @@ def load_data(
 def _load_splits(args: DataArguments, token: str | None) -> tuple[Dataset | None, Dataset | None]:
     if args.dataset_name:
         return _load_hub(args, token)
-    if args.train_dir or args.validation_dir:
-        return load_folder(args.train_dir), load_folder(args.validation_dir)
-    return load_file(args.train_file), load_file(args.validation_file)
+    load: Callable[[str], Dataset] = load_folder
+    train, evaluation = args.train_dir, args.validation_dir
+    if not (train or evaluation):
+        load, train, evaluation = load_file, args.train_file, args.validation_file
+    return load(train) if train else None, load(evaluation) if evaluation else None
 
 
 def _load_hub(args: DataArguments, token: str | None) -> tuple[Dataset | None, Dataset | None]:
@@ -121,7 +124,7 @@ def _load_hub(args: DataArguments, token: str | None) -> tuple[Dataset | None, D
 
 
 def _check_columns(dataset: Dataset, args: DataArguments) -> Dataset:
-    """The image and label columns of `dataset` alone, so that others are never decoded."""
+    """The image and label columns of `dataset` alone."""
     for flag in ("image_column_name", "label_column_name"):
         name = getattr(args, flag)
         if name not in dataset.column_names:
@@ -129,7 +132,7 @@ def _check_columns(dataset: Dataset, args: DataArguments) -> Dataset:
                 f"The data have no column {name!r}; their columns are {', '.join(dataset.column_names)}. "
                 f"Name the right one with --{flag}."
             )
-    return dataset.select_columns([args.image_column_name, args.label_column_name])
+    return image_rows(dataset, args.image_column_name, args.label_column_name)
 
 
 def _class_names(train: Dataset, column: str) -> list[str]:
@@ -191,14 +194,13 @@ class ImageTransform:
     train: bool
 
     def __post_init__(self) -> None:
-        if self.channels not in MODES:
-            raise InputError(f"The model takes images of {self.channels} channels; here they are gray or RGB.")
+        self.mode = image_mode(self.channels)
         # Processors spell their output size in many ways; one dry run knows it.
-        sample = self.processor(Image.new(MODES[self.channels], (64, 64)), return_tensors="np")["pixel_values"]
+        sample = self.processor(Image.new(self.mode, (64, 64)), return_tensors="np")["pixel_values"]
         self.height, self.width = sample.shape[-2:]
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, Any]:
-        images = [to_image(v, MODES[self.channels], self.args.folder) for v in batch[self.args.image_column_name]]
+        images = [to_image(v, self.mode, self.args.folder) for v in batch[self.args.image_column_name]]
         options: dict[str, Any] = {}
         if self.train and self.args.random_crop:
             images = [self._crop(image) for image in images]

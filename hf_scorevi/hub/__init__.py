@@ -13,10 +13,11 @@ from .checkpoint import (
 from .fetching import fetch_checkpoint
 from .keys import file_keys
 from .loading import load_posterior, read_checkpoint
-from .models import load_mean, read_base_config
+from .models import ADAPTERS, load_mean, read_base_config
 from .pushing import TRAINING_STATE, Part, push_checkpoint, push_error, push_figures
 
 __all__ = [
+    "ADAPTERS",
     "CALIBRATION_NAME",
     "FORMAT_VERSION",
     "POSTERIOR_CONFIG_NAME",

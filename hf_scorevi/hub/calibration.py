@@ -1,30 +1,49 @@
-"""`calibration.json`: what was measured of a checkpoint, on which data, and by which conventions."""
+"""What was measured of a checkpoint, on which data and by which conventions: `calibration.json`, and for a card."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult
 from transformers.utils import logging
 
 from ..errors import PosteriorCheckpointError
 from ..metrics import ReliabilityBins
+from .card_merging import OWNER, identifier, plain
 from .checkpoint import write_aside
 from .loading import read_config, stored_files
-from .untrusted import read_json
+from .untrusted import read_json, short
 
 __all__ = ["CALIBRATION_NAME", "Evaluation", "add_evaluation", "read_evaluations", "write_evaluations"]
 
 CALIBRATION_NAME = "calibration.json"
+# Figures and weights by their names on a card, in its order.
+METRICS = {
+    "accuracy": "accuracy",
+    "nll": "NLL",
+    "ece": "ECE",
+    "classwise_ece": "class-wise ECE",
+    "adaptive_ece": "adaptive ECE",
+    "brier": "Brier",
+    "mse": "MSE",
+}
+BINNED = ("ece", "classwise_ece", "adaptive_ece")
+ROWS = {"predictive": "posterior predictive", "mean": "mean weights alone"}
 _FORMAT_VERSION = "1.0"
 _MAX_TEXT = 200
+_MAX_ENTRIES = 100
 
 logger = logging.get_logger(__name__)
+
+# A folder or file of somebody's machine: absolute, or of several parts.
+_PATH = re.compile(r"(~|\.{0,2}[/\\]|[A-Za-z]:[/\\]).*|[^\s/]+(/[^\s/]+){2,}/?|\S+\\\S+")
 
 
 @dataclass
@@ -56,73 +75,162 @@ class Evaluation:
     reliability: dict[str, ReliabilityBins] = field(default_factory=dict)
 
     @property
+    def data(self) -> tuple[str, str | None, str | None]:
+        """Name, configuration and split of the data; of a path only the last part, the rest is nobody's business."""
+        name = self.dataset
+        if _PATH.fullmatch(name):
+            name = re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "unnamed data"
+        return name, self.dataset_config, self.split
+
+    @property
     def title(self) -> str:
         """Data set, configuration and split in a few words."""
-        parts = [part for part in (self.dataset_config, self.split) if part]
-        return self.dataset + (f" ({', '.join(parts)})" if parts else "")
+        name, *parts = self.data
+        given = ", ".join(part for part in parts if part)
+        return f"{name} ({given})" if given else name
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        bins = {name: own.to_dict() for name, own in self.reliability.items()}
-        return {**{k: v for k, v in asdict(self).items() if k != "reliability"}, "reliability": bins}
+        """As JSON values, `None` for a figure that is not finite."""
+        return asdict(self) | {
+            "dataset": self.data[0],
+            "metrics": {row: _finite(own) for row, own in self.metrics.items()},
+            "by_num_samples": [_finite(own) for own in self.by_num_samples],
+            "reliability": {row: bins.to_dict() for row, bins in self.reliability.items()},
+        }
+
+    def results(self, task: str | None) -> list[EvalResult]:
+        """Every figure as the Hub takes it, for a model's `task`; those that are not finite are left out."""
+        draws = {"num_samples": self.num_samples, "seed": self.seed}
+        return [
+            EvalResult(
+                task_type=task or "other",
+                dataset_type=hub_dataset(self.dataset) or "unknown",
+                dataset_name=self.title,
+                dataset_config=self.dataset_config,
+                dataset_split=self.split,
+                metric_type=metric,
+                metric_value=self.metrics[row][metric],
+                metric_name=f"{title} ({row_title})",
+                metric_args={"library": OWNER, "weights": row}
+                | (draws if row == "predictive" else {})
+                | ({"num_bins": self.num_bins} if metric in BINNED else {}),
+            )
+            for row, row_title in ROWS.items()
+            for metric, title in METRICS.items()
+            if math.isfinite(self.metrics.get(row, {}).get(metric, math.nan))
+        ]
+
+    def table(self) -> dict[str, Any]:
+        """The figures as texts for a card's tables."""
+        shown = [metric for metric in METRICS if metric in self.metrics["predictive"]]
+        drawn = [metric for metric in shown if all(metric in own for own in self.by_num_samples)]
+        rows = [(row, title, self.metrics[row]) for row, title in ROWS.items() if row in self.metrics]
+        return {
+            "title": plain(self.title),
+            "num_examples": f"{self.num_examples:,}",
+            "num_samples": self.num_samples,
+            "num_bins": self.num_bins,
+            "seed": self.seed,
+            "is_binned": any(metric in BINNED for metric in shown),
+            "columns": [METRICS[metric] for metric in shown],
+            "rows": [(row, title, [_shown(own.get(metric)) for metric in shown]) for row, title, own in rows],
+            "draw_columns": [METRICS[metric] for metric in drawn],
+            "draw_rows": [
+                (own["num_samples"], [_shown(own[metric]) for metric in drawn]) for own in self.by_num_samples
+            ],
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Evaluation:
         """
-        The inverse of `to_dict`, from anybody.
+        The inverse of `to_dict`, from anybody. A figure of `None` becomes NaN; unknown fields are ignored.
 
         Raises:
-            ValueError: a field is missing, unknown, or no such value.
+            ValueError: a field is missing, or no such value.
         """
         try:
+            figures = {_text(row): _figures(own) for row, own in values["metrics"].items()}
+            if "predictive" not in figures:
+                raise ValueError("metrics has no predictive")
             return cls(
                 dataset=_text(values["dataset"]),
                 num_examples=_whole(values["num_examples"]),
                 num_samples=_whole(values["num_samples"]),
-                seed=_whole(values["seed"]),
-                metrics={_text(name): _figures(own) for name, own in values["metrics"].items()},
+                seed=_whole(values["seed"], least=0),
+                metrics=figures,
                 split=None if values.get("split") is None else _text(values["split"]),
                 dataset_config=None if values.get("dataset_config") is None else _text(values["dataset_config"]),
                 num_bins=_whole(values["num_bins"]),
-                by_num_samples=[_figures(own) for own in values["by_num_samples"]],
-                reliability={
-                    _text(name): ReliabilityBins.from_dict(own) for name, own in values["reliability"].items()
-                },
+                by_num_samples=[
+                    _figures(own) | {"num_samples": _whole(own["num_samples"])}
+                    for own in _short_list(values["by_num_samples"])
+                ],
+                reliability={_text(row): ReliabilityBins.from_dict(own) for row, own in values["reliability"].items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
+        except KeyError as error:
+            raise ValueError(f"{error} is missing") from error
+        except (TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"a field has the wrong type: {error}") from error
+
+
+def hub_dataset(name: Any) -> str | None:
+    """`name` if it looks like a data set's on the Hub, not like that of a class, a folder or a title."""
+    return name if identifier(name) and "/" in name else None
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}" if math.isfinite(value) else "not finite"
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.isprintable() or len(value) > _MAX_TEXT:
-        raise ValueError(f"{str(value)[:40]!r} is no line of text")
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.strip()) <= len(value) <= _MAX_TEXT:
+        raise ValueError(f"{short(value)} is no line of 1 to {_MAX_TEXT} characters")
     return value
 
 
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ValueError(f"{str(value)[:40]} is no number of things")
+def _whole(value: Any, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+        raise ValueError(f"{short(value)} is no whole number of at least {least}")
     return value
 
 
 def _figures(values: dict[str, Any]) -> dict[str, float]:
-    for value in values.values():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{str(value)[:40]} is no figure")
-    return {_text(name): value for name, value in values.items()}
+    return {_text(name): _figure(value) for name, value in values.items()}
+
+
+def _figure(value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{short(value)} is no figure")
+    return float(value)
+
+
+def _short_list(values: Any) -> list[Any]:
+    if not isinstance(values, list) or len(values) > _MAX_ENTRIES:
+        raise ValueError(f"a list of at most {_MAX_ENTRIES} entries is needed, not {short(values)}")
+    return values
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def write_evaluations(folder: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> None:
-    """Write `calibration.json` into a checkpoint's folder, tied to its weights; without evaluations, remove it."""
+    """
+    Write `calibration.json` into a checkpoint's folder, tied to its weights; without evaluations, remove it.
+
+    Raises:
+        ValueError: an evaluation is not one that could be read again. The file stays as it was.
+    """
     path = Path(folder) / CALIBRATION_NAME
     if not evaluations:
         path.unlink(missing_ok=True)
         return
-    contents = {
-        "format_version": _FORMAT_VERSION,
-        **_weights_of(Path(folder)),
-        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
-    }
+    described = [evaluation.to_dict() for evaluation in evaluations]
+    for values in _short_list(described):
+        Evaluation.from_dict(values)
+    contents = {"format_version": _FORMAT_VERSION, **_weights_of(Path(folder)), "evaluations": described}
     text = json.dumps(contents, indent=2, allow_nan=False) + "\n"
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
@@ -132,12 +240,18 @@ def read_evaluations(folder: str | os.PathLike[str]) -> list[Evaluation]:
     The evaluations of the weights in `folder`; none, with a warning, if they are of other weights.
 
     Raises:
-        PosteriorCheckpointError: the file is damaged.
+        PosteriorCheckpointError: the file is damaged, or of a newer format.
     """
     path = Path(folder) / CALIBRATION_NAME
     if not path.is_file():
         return []
     contents = read_json(path)
+    version = contents.get("format_version")
+    if not isinstance(version, str) or version.split(".")[0] != _FORMAT_VERSION.split(".")[0]:
+        raise PosteriorCheckpointError(
+            f"{path} has format version {short(version)}; this hf_scorevi reads {_FORMAT_VERSION}. Upgrade "
+            "hf_scorevi, or delete the file and measure again with `hf-scorevi evaluate`."
+        )
     if any(contents.get(key) != value for key, value in _weights_of(Path(folder)).items()):
         logger.warning(
             f"{path} has the figures of other weights than those beside it, and is left out. Measure these with "
@@ -145,8 +259,8 @@ def read_evaluations(folder: str | os.PathLike[str]) -> list[Evaluation]:
         )
         return []
     try:
-        return [Evaluation.from_dict(values) for values in contents["evaluations"]]
-    except (KeyError, TypeError, ValueError) as error:
+        return [Evaluation.from_dict(values) for values in _short_list(contents.get("evaluations"))]
+    except ValueError as error:
         raise PosteriorCheckpointError(
             f"{path} is damaged ({error}). Delete it, and measure again with `hf-scorevi evaluate`."
         ) from error
@@ -154,11 +268,7 @@ def read_evaluations(folder: str | os.PathLike[str]) -> list[Evaluation]:
 
 def add_evaluation(evaluations: Sequence[Evaluation], new: Evaluation) -> list[Evaluation]:
     """`new` in the place of an earlier one on the same data, or at the end."""
-    data = (new.dataset, new.dataset_config, new.split)
-    others = [(old.dataset, old.dataset_config, old.split) for old in evaluations]
-    if data not in others:
-        return [*evaluations, new]
-    return [new if other == data else old for old, other in zip(evaluations, others, strict=True)]
+    return list({evaluation.data: evaluation for evaluation in (*evaluations, new)}.values())
 
 
 def _weights_of(folder: Path) -> dict[str, Any]:

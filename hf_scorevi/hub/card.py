@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.resources import files
+from keyword import iskeyword
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 from jinja2 import Environment, StrictUndefined
+from transformers.utils import logging
 
-from .calibration import Evaluation, read_evaluations
-from .card_merging import OWNER, identifier, merge_cards
+from .calibration import METRICS, ROWS, hub_dataset, read_evaluations
+from .card_merging import base_model_of, cell, identifier, listed, merge_cards, one_line, plain
 from .checkpoint import write_aside
 from .loading import read_config
 from .untrusted import read_json
@@ -23,24 +28,29 @@ from .untrusted import read_json
 __all__ = ["CARD_NAME", "CardMetadata", "make_card", "write_card"]
 
 CARD_NAME = "README.md"
-POSTERIOR_PICTURE = "posterior.png"
+_POSTERIOR_PICTURE = "posterior.png"
+_PICTURES = re.compile(r"posterior\.png|reliability(-\d+)?\.png")
 _TAGS = ("hf_scorevi", "bayesian", "uncertainty", "calibration")
-_TASKS = {"ForImageClassification": "image-classification", "ForSequenceClassification": "text-classification"}
-# In the order of the card's columns.
-_METRICS = {
-    "accuracy": "accuracy",
-    "nll": "NLL",
-    "ece": "ECE",
-    "classwise_ece": "class-wise ECE",
-    "adaptive_ece": "adaptive ECE",
-    "brier": "Brier",
-    "mse": "MSE",
+# By the end of the class's name: the task, what makes its inputs, and the file that it is loaded from.
+_TASKS = {
+    "ForImageClassification": ("image-classification", "AutoImageProcessor", "preprocessor_config.json"),
+    "ForSequenceClassification": ("text-classification", "AutoTokenizer", "tokenizer_config.json"),
 }
-_BINNED = ("ece", "classwise_ece", "adaptive_ece")
-# Arguments that say nothing unless their update or objective is chosen.
-_GRADIENT: tuple[str, ...] = ("proximal", "score_norm", "inner_steps", "inner_learning_rate")
-_ELBO: tuple[str, ...] = ("antithetic",)
-_ROWS = ("predictive", "mean")
+# What a tensor's precision is, and what is independent in all of them.
+_FAMILIES = {
+    "isotropic": ("one variance per tensor", "all weights"),
+    "diagonal": ("one variance per weight", "all weights"),
+    "block_diagonal": ("dense blocks along the smaller side of each tensor", "the blocks"),
+    "low_rank": ("diagonal plus low rank within each tensor", "different tensors"),
+    "full": ("dense within each tensor", "different tensors"),
+}
+# Arguments that say nothing without `update="gradient"`.
+_GRADIENT = ("proximal", "score_norm", "inner_steps", "inner_learning_rate")
+# Without the version of matplotlib the same picture is the same file.
+_PNG_METADATA = {"Software": None}
+_MAX_TITLE = 70  # of a picture
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -79,7 +89,8 @@ def make_card(
 
     Args:
         repo_id: where the card will stand, for its examples.
-        metadata: what the folder's files do not tell.
+        metadata: what the folder's files do not tell. A base model or data set that is no name on the Hub (a folder)
+            is left out, with a warning.
         existing: the card to go on from. Of its text, the part between our two lines is replaced, or added if there is
             none; of its metadata, our figures are replaced, lists are added to, and what is there already stays.
 
@@ -88,9 +99,11 @@ def make_card(
         ValueError: the metadata of the existing card are no YAML.
     """
     folder = Path(folder)
-    content = _Content(folder, repo_id, metadata or CardMetadata())
-    _draw(folder, content)
-    return merge_cards(existing, content.render(folder))
+    metadata = metadata or CardMetadata()
+    if metadata.base_model is None:
+        metadata = replace(metadata, base_model=base_model_of(existing))
+    content = _Content(folder, repo_id, metadata)
+    return merge_cards(existing, content.render(_draw(folder, content)))
 
 
 def write_card(
@@ -98,235 +111,206 @@ def write_card(
 ) -> Path:
     """Write `README.md` and its pictures into a checkpoint's folder, going on from the card there (`make_card`)."""
     path = Path(folder) / CARD_NAME
-    existing = path.read_text(encoding="utf-8") if path.is_file() else None
+    try:
+        existing = path.read_bytes().decode("utf-8") if path.is_file() else None  # with the line ends that it has
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text ({error}). Save it as such, or move it away.") from error
     text = make_card(folder, repo_id=repo_id, metadata=metadata, existing=existing)
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_aside(path, lambda aside: aside.write_bytes(text.encode("utf-8")))
     return path
 
 
 class _Content:
-    """What the card says, from the folder's files."""
+    """What the card says, from the folder's files. What is in them may be anybody's, and of any type."""
 
-    def __init__(self, folder: Path, repo_id: str | None, metadata: CardMetadata) -> None:
-        self.contents = read_config(folder)
+    def __init__(self, folder: Path, repo_id: str | None, given: CardMetadata) -> None:
+        contents = self.contents = read_config(folder)
+        self.given = given
         self.evaluations = read_evaluations(folder)
-        training = self.contents.get("training")
-        self.training: dict[str, Any] = training if isinstance(training, dict) else {}
-        base = self.contents.get("base_config")
-        self.is_adapter = isinstance(base, dict)
-        config = base if isinstance(base, dict) else _config_of(folder)
-        architectures = config.get("architectures")
-        named = isinstance(architectures, list) and architectures and str(architectures[0]).isidentifier()
-        self.architecture = architectures[0] if named else "model"  # type: ignore[index]
-        self.pipeline_tag = metadata.pipeline_tag or next(
-            (task for suffix, task in _TASKS.items() if self.architecture.endswith(suffix)), None
+        self.training = _mapping(contents, "training")
+        self.is_adapter = isinstance(contents.get("base_config"), dict)
+        path = folder / "config.json"
+        config = _mapping(contents, "base_config") or (read_json(path) if path.is_file() else {})
+        self.num_labels = len(_mapping(config, "id2label"))
+        self.architecture = _architecture(config)
+        # What to average over draws, where it is not the probabilities of classes.
+        self.outputs = None
+        if config.get("problem_type") == "multi_label_classification":
+            self.outputs = "logits.sigmoid()"
+        if is_regression := _mapping(contents, "likelihood").get("kind") == "gaussian":
+            self.outputs = "logits"
+        task, processor, file = next(
+            (own for suffix, own in _TASKS.items() if self.architecture.endswith(suffix)), (None, None, "")
         )
-        self.base_model = metadata.base_model or identifier(self.training.get("base_model"))
-        known = _hub_dataset(self.training.get("dataset"))
-        self.datasets = list(metadata.datasets) or ([known] if known else [])
-        self.metadata = metadata
-        self.name = metadata.name or (repo_id or folder.resolve().name).split("/")[-1]
-        self.repo_id = repo_id or f"your-name/{self.name}"
+        self.task = None if is_regression else task
+        self.pipeline_tag = given.pipeline_tag or self.task
+        self.processor = processor if (folder / file).is_file() else None
+        recorded = identifier(self.training.get("base_model"))
+        self.base_model = next(iter(_on_hub("base_model", given.base_model)), recorded)
+        self.datasets = _on_hub("datasets", given.datasets) or listed(hub_dataset(self.training.get("dataset")))
+        self.name = given.name or (repo_id or folder.resolve().name).split("/")[-1]
+        self.repo_id = re.sub(r"[^\w./-]", "-", repo_id or f"your-name/{self.name}", flags=re.ASCII)
 
-    def yaml(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """The card's metadata."""
-        given = self.metadata
-        figures = [figures for evaluation in self.evaluations for figures in evaluation.metrics.values()]
-        values: dict[str, Any] = {
-            "license": given.license,
-            "language": given.language,
+        figures = [own for evaluation in self.evaluations for own in evaluation.metrics.values()]
+        # One evaluation at a time: of several on data of the same type (`unknown`) all would be said of the first's.
+        results = [
+            result
+            for evaluation in self.evaluations
+            for model in eval_results_to_model_index(self.name, evaluation.results(self.pipeline_tag))
+            for result in model["results"]
+        ]
+        values = {
+            "license": self.given.license,
+            "language": self.given.language,
             "library_name": "peft" if self.is_adapter else "transformers",
             "pipeline_tag": self.pipeline_tag,
             "base_model": self.base_model,
             "datasets": self.datasets,
-            "tags": [*_TAGS, *(tag for tag in given.tags if tag not in _TAGS)],
-            "metrics": [metric for metric in _METRICS if any(metric in own for own in figures)],
+            "tags": list(dict.fromkeys([*_TAGS, *listed(self.given.tags)])),
+            "metrics": [metric for metric in METRICS if any(metric in own for own in figures)],
+            "model-index": [{"name": self.name, "results": results}] if results else None,
         }
-        if self.evaluations:
-            values["model-index"] = eval_results_to_model_index(self.name, self._results())
         return {key: value for key, value in values.items() if value}
 
-    def _results(self) -> list[EvalResult]:
-        return [
-            EvalResult(
-                task_type=self.pipeline_tag or "other",
-                dataset_type=_hub_dataset(evaluation.dataset) or "unknown",
-                dataset_name=evaluation.title,
-                dataset_config=evaluation.dataset_config,
-                dataset_split=evaluation.split,
-                metric_type=metric,
-                metric_value=value,
-                metric_name=f"{_METRICS[metric]} ({_row_title(row, evaluation)})",
-                metric_args={"library": OWNER, "weights": row}
-                | ({"num_samples": evaluation.num_samples, "seed": evaluation.seed} if row == "predictive" else {})
-                | ({"num_bins": evaluation.num_bins} if metric in _BINNED else {}),
-            )
-            for evaluation in self.evaluations
-            for row in _ROWS
-            for metric, value in evaluation.metrics.get(row, {}).items()
-            if metric in _METRICS
-        ]
-
-    def render(self, folder: Path) -> str:
-        """The card."""
-        environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    def render(self, pictures: Container[str]) -> str:
+        """The card, with those of its pictures that there are."""
+        contents = self.contents
+        environment = Environment(
+            undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+        )
         template = (files(__package__) / "card_template.md").read_text(encoding="utf-8")
-        config = self.contents.get("posterior")
-        family = config.get("family") if isinstance(config, dict) else None
-        temperature = self.contents.get("temperature")
         return environment.from_string(template).render(
-            metadata=yaml_dump(self.yaml()).rstrip(),
-            name=self.name,
-            repo_id=self.repo_id,
-            architecture=self.architecture,
-            base_model=self.base_model,
-            is_adapter=self.is_adapter,
-            pipeline_tag=self.pipeline_tag,
-            has_processor=self.pipeline_tag == "image-classification"
-            and any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")),
-            num_samples=self.evaluations[0].num_samples if self.evaluations else 16,
-            evaluations=[
-                _table(evaluation, folder / picture_name(i)) for i, evaluation in enumerate(self.evaluations)
-            ],
-            posterior_rows=self._posterior_rows(),
-            posterior_picture=POSTERIOR_PICTURE if (folder / POSTERIOR_PICTURE).is_file() else None,
-            training_rows=self._training_rows(),
-            independent={"isotropic": "weights", "diagonal": "weights"}.get(str(family), "the weights of tensors"),
-            temperature=temperature if isinstance(temperature, int | float) and temperature > 0 else 1,
-            versions=self._versions(),
+            vars(self)
+            | {
+                "metadata": yaml_dump(self.metadata(), sort_keys=False).rstrip(),
+                "name": plain(self.name),
+                "is_whole": contents.get("num_weights") == contents.get("num_parameters", contents.get("num_weights")),
+                "objective": _mapping(contents, "method").get("objective"),
+                "num_samples": self.evaluations[0].num_samples if self.evaluations else 16,
+                "evaluations": [
+                    own.table() | {"picture": picture if (picture := _picture_name(i)) in pictures else None}
+                    for i, own in enumerate(self.evaluations)
+                ],
+                "posterior_rows": _rows(_describe_posterior(contents)),
+                "posterior_picture": _POSTERIOR_PICTURE if _POSTERIOR_PICTURE in pictures else None,
+                "training_rows": _rows(self._describe_training()),
+                "independent": _FAMILIES.get(_family(contents), ("", "different tensors"))[1],
+                "tempering": _tempering(contents.get("temperature")),
+                "versions": self._versions(),
+            }
         )
 
-    def _posterior_rows(self) -> list[tuple[str, str]]:
-        contents = self.contents
-        config = contents.get("posterior")
-        config = config if isinstance(config, dict) else {}
-        weights, parameters = contents.get("num_weights"), contents.get("num_parameters")
-        rows: list[tuple[str, Any]] = [("family", config.get("family"))]
-        if isinstance(weights, int) and isinstance(parameters, int) and parameters > 0:
-            rows.append(("Bayesian weights", f"{weights:,} of {parameters:,} ({weights / parameters:.1%})"))
-        rows += [
-            ("prior mean", config.get("prior_mean")),
-            ("prior standard deviation", config.get("prior_std")),
-            ("data N", contents.get("num_data")),
-            ("temperature T", contents.get("temperature")),
-        ]
-        if summary := tensor_summary(contents):
-            sizes = sum(size for *_, size in summary)
-            mean = sum(std / scale * size for _, std, scale, size in summary if scale > 0) / max(sizes, 1)
-            rows.append(("σ over the tensor's root-mean-square weight, average", mean))
-        return [(name, _cell(value)) for name, value in rows if value is not None]
+    def _describe_training(self) -> dict[str, Any]:
+        method = _mapping(self.contents, "method")
+        unused = {"base_model", *(_GRADIENT if method.get("update") == "closed_form" else ())}
+        unused |= {"antithetic"} if method.get("objective") == "score" else set()
+        given = {"dataset": self.datasets} if self.datasets else {}
+        return {key: value for key, value in (self.training | given | method).items() if key not in unused}
 
-    def _training_rows(self) -> list[tuple[str, str]]:
-        method = self.contents.get("method")
-        method = method if isinstance(method, dict) else {}
-        unused = _GRADIENT if method.get("update") == "closed_form" else ()
-        unused += _ELBO if method.get("objective") == "score" else ()
-        rows = {key: value for key, value in (self.training | method).items() if key not in unused}
-        return [(_cell(name).replace("_", " "), _cell(value)) for name, value in rows.items() if value is not None]
-
-    def _versions(self) -> str:
-        # PEFT adds this heading with its own version behind our text on every save, unless it finds both.
-        versions = self.contents.get("library_versions")
-        versions = dict(versions) if isinstance(versions, dict) else {}
-        names = {"hf_scorevi": "hf_scorevi", "peft": "PEFT", "torch": "PyTorch", "transformers": "Transformers"}
-        lines = [f"- {title} {_cell(versions[key])}" for key, title in names.items() if key in versions]
-        return "\n### Framework versions\n\n" + "\n".join(lines) + "\n" if lines else ""
+    def _versions(self) -> list[str]:
+        # Under the template's heading PEFT looks for its own on every save, and else adds it behind our text.
+        versions = _mapping(self.contents, "library_versions")
+        names = {"hf_scorevi": "hf_scorevi", "torch": "PyTorch", "transformers": "Transformers"}
+        names |= {"peft": "PEFT"} if self.is_adapter else {}
+        return [f"{title} {cell(versions[key])}" for key, title in names.items() if key in versions]
 
 
-def _table(evaluation: Evaluation, picture: Path) -> dict[str, Any]:
-    """One evaluation as the template takes it."""
-    shown = [metric for metric in _METRICS if metric in evaluation.metrics.get("predictive", {})]
-    drawn = [m for m in shown if all(m in own for own in evaluation.by_num_samples)]
+def _describe_posterior(contents: Mapping[str, Any]) -> dict[str, Any]:
+    posterior, family = _mapping(contents, "posterior"), _family(contents)
+    weights, parameters = contents.get("num_weights"), contents.get("num_parameters")
+    if isinstance(weights, int) and isinstance(parameters, int) and parameters > 0:
+        weights = f"{weights:,} of {parameters:,} ({weights / parameters:.1%})"
+    ratios = [ratio for _, ratio, _ in _tensors(contents) if ratio is not None]
+    mean, std = posterior.get("prior_mean"), posterior.get("prior_std")
     return {
-        "title": _cell(evaluation.title),
-        "split": evaluation.split,
-        "num_examples": evaluation.num_examples,
-        "num_bins": evaluation.num_bins,
-        "seed": evaluation.seed,
-        "is_classification": "ece" in shown,
-        "columns": [_METRICS[metric] for metric in shown],
-        "rows": [
-            (f"**{title}**" if row == "predictive" else title, [_figure(own.get(metric)) for metric in shown])
-            for row, own in evaluation.metrics.items()
-            if (title := _row_title(row, evaluation))
-        ],
-        "picture": picture.name if picture.is_file() and evaluation.reliability else None,
-        "by_num_samples": evaluation.by_num_samples,
-        "draw_columns": [_METRICS[metric] for metric in drawn],
-        "draw_rows": [
-            (_figure(own.get("num_samples")), [_figure(own[metric]) for metric in drawn])
-            for own in evaluation.by_num_samples
-        ],
+        "family": f"{family}: {_FAMILIES[family][0]}" if family in _FAMILIES else family or None,
+        "rank": posterior.get("rank") if family == "low_rank" else None,
+        "Bayesian weights": weights,
+        "mean of the prior": "the weights before training, zero for new ones" if mean == "initial" else mean,
+        "standard deviation of the prior": "one per tensor, by empirical Bayes" if std == "auto" else std,
+        "noise variance": posterior.get("noise_variance"),
+        "terms of the likelihood (N)": contents.get("num_data"),
+        "temperature (T)": contents.get("temperature"),
+        "σ relative to the weights, median over tensors": median(ratios) if ratios else None,
     }
 
 
-def _row_title(row: str, evaluation: Evaluation) -> str:
-    titles = {"predictive": f"posterior predictive, {evaluation.num_samples} draws", "mean": "mean weights alone"}
-    return titles.get(row, row)
+def _tempering(temperature: Any) -> dict[str, str] | None:
+    if not isinstance(temperature, int | float) or temperature <= 0 or temperature == 1:
+        return None
+    effect = "narrower" if temperature < 1 else "wider"
+    return {"factor": cell(1 / temperature), "temperature": cell(temperature), "effect": effect}
 
 
-def picture_name(number: int) -> str:
+def _draw(folder: Path, content: _Content) -> Container[str]:
+    """The names of the card's pictures, which are drawn if matplotlib is there. Those of an earlier card are gone."""
+    from ..plots import posterior_diagram, reliability_diagram
+
+    figures: dict[str, Any] = {}
+    try:
+        for i, evaluation in enumerate(content.evaluations):
+            if curves := {row: bins for row, bins in evaluation.reliability.items() if row in ROWS}:
+                title = evaluation.title[:_MAX_TITLE].replace("$", r"\$")  # no formula
+                figures[_picture_name(i)] = reliability_diagram(curves, title=title)
+        tensors = _tensors(content.contents)
+        if any(ratio for _, ratio, _ in tensors):
+            figures[_POSTERIOR_PICTURE] = posterior_diagram(tensors)
+    except ImportError as error:
+        logger.warning(f"The card has no pictures: {error}")
+    for name, figure in figures.items():
+        write_aside(folder / name, partial(figure.savefig, format="png", metadata=_PNG_METADATA))
+    for path in folder.iterdir():
+        if _PICTURES.fullmatch(path.name) and path.name not in figures:
+            path.unlink()
+    return figures
+
+
+def _picture_name(number: int) -> str:
     """The reliability diagram of the first evaluation, of the second, …"""
     return f"reliability{f'-{number + 1}' if number else ''}.png"
 
 
-def tensor_summary(contents: Mapping[str, Any]) -> list[tuple[str, float, float, int]]:
-    """(key, RMS σ, RMS weight, size) of each tensor, as far as `posterior_config.json` has figures for it."""
-    summary = contents.get("summary")
-    rows = []
-    for key, own in summary.items() if isinstance(summary, dict) else ():
-        numbers = isinstance(own, list) and len(own) == 3 and all(isinstance(x, int | float) and x >= 0 for x in own)
-        if numbers:
-            rows.append((_cell(key), float(own[0]), float(own[1]), int(own[2])))
-    return rows
+def _tensors(contents: Mapping[str, Any]) -> list[tuple[str, float | None, int]]:
+    """
+    (key, RMS σ over RMS weight, size) of each tensor, as far as `posterior_config.json` has figures for it; no ratio
+    where the weights are zero.
+    """
+    found: list[tuple[str, float | None, int]] = []
+    for key, own in _mapping(contents, "summary").items():
+        match own:
+            case [int() | float() as std, int() | float() as scale, int() as size] if min(own) >= 0 and size > 0:
+                ratio = std / scale if scale else math.inf
+                found.append((one_line(key), ratio if math.isfinite(ratio) else None, size))
+    return found
 
 
-def _draw(folder: Path, content: _Content) -> None:
-    """The card's pictures, if matplotlib is there."""
-    from ..plots import posterior_diagram, reliability_diagram
-
-    def save(figure: Any, name: str) -> None:
-        # Without the version of matplotlib, so that the same picture is the same file.
-        write_aside(folder / name, lambda path: figure.savefig(path, format="png", metadata={"Software": None}))
-
-    try:
-        for i, evaluation in enumerate(content.evaluations):
-            if evaluation.reliability:
-                save(reliability_diagram(evaluation.reliability, title=evaluation.title), picture_name(i))
-        summary = tensor_summary(content.contents)
-        rows = [(key, std / scale if scale > 0 else None, size) for key, std, scale, size in summary]
-        if any(relative for _, relative, _ in rows):
-            save(posterior_diagram(rows), POSTERIOR_PICTURE)
-    except ImportError:  # better none than those of other weights
-        for path in (folder / POSTERIOR_PICTURE, *folder.glob("reliability*.png")):
-            path.unlink(missing_ok=True)
+def _mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = values.get(key)
+    return found if isinstance(found, dict) else {}
 
 
-def _config_of(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    return read_json(path) if path.is_file() else {}
+def _family(contents: Mapping[str, Any]) -> str:
+    family = _mapping(contents, "posterior").get("family")
+    return family if isinstance(family, str) else ""
 
 
-def _hub_dataset(name: Any) -> str | None:
-    """`name` if it looks like a data set's on the Hub, not like that of a class or a title."""
-    return name if identifier(name) and ("/" in name or name.islower()) else None
+def _architecture(config: Mapping[str, Any]) -> str:
+    """The name of the model's class; "" if there is none that could be imported."""
+    name = next(iter(listed(config.get("architectures"))), None)
+    is_class = isinstance(name, str) and re.fullmatch(r"[A-Z]\w{0,99}", name, re.ASCII) and not iskeyword(name)
+    return str(name) if is_class else ""
 
 
-def _figure(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "–"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+def _on_hub(what: str, names: Any) -> list[str]:
+    for name in listed(names):
+        if identifier(name) is None:
+            logger.warning(f"{what} {name!r} is no name on the Hub, and is left off the card.")
+    return [name for name in listed(names) if identifier(name)]
 
 
-def _cell(value: Any) -> str:
-    """A value as text that cannot break out of a table's cell."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}" if value >= 10_000 else str(value)
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    text = " ".join(str(value).split())[:200]
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+def _rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rows of a table of settings."""
+    known = [(name, value) for name, value in values.items() if value is not None]
+    return [(plain(name.replace("_", " ")), cell(value)) for name, value in known]

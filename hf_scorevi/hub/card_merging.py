@@ -1,29 +1,74 @@
-"""Putting our part of a model card into what others have written: nothing of theirs is lost."""
+"""What may stand on a model card, and putting our part of one into what others have written: they lose nothing."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 import yaml
+from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 
-__all__ = ["OWNER", "has_own_text", "identifier", "merge_cards"]
+from .untrusted import short
+
+__all__ = [
+    "OWNER",
+    "base_model_of",
+    "cell",
+    "has_own_text",
+    "identifier",
+    "listed",
+    "merge_cards",
+    "one_line",
+    "plain",
+]
 
 # Stands in the `args` of our figures, by which they are known.
 OWNER = "hf_scorevi"
-# The two lines of the template between which the text is ours.
-_BLOCK = re.compile(r"<!-- hf_scorevi: begin.*?<!-- hf_scorevi: end -->", re.DOTALL)
-_EMPTY_TEMPLATE = "# Model Card for Model ID"
+# From one of the two lines of the template to the other, between which the text is ours.
+_BLOCK = re.compile(
+    r"^<!-- hf_scorevi: begin(?:(?!^<!-- hf_scorevi: begin).)*?^<!-- hf_scorevi: end -->", re.DOTALL | re.MULTILINE
+)
+_NAME = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", re.ASCII)
+# What means something to Markdown within a line; an underscore inside a word does not.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)/(?=/)|(?<=www)\.", re.IGNORECASE)
+_MAX_TEXT = 200
 _LISTS = ("tags", "datasets", "metrics")
 
 
 def identifier(value: Any) -> str | None:
     """`value` if it can be a name on the Hub; a path of somebody's machine is nobody's business."""
-    if isinstance(value, str) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", value) and not value.startswith("."):
+    if isinstance(value, str) and _NAME.fullmatch(value) and not os.path.exists(value):
         return value
     return None
+
+
+def one_line(text: str) -> str:
+    """What can be printed of `text`, and not too much of it."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:_MAX_TEXT]
+
+
+def plain(text: str) -> str:
+    """`text` on one line that Markdown takes as it is, in a table's cell or elsewhere."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(text))
+
+
+def cell(value: Any) -> str:
+    """A setting, of any type, in a table."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if value >= 10_000 else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return plain(", ".join(str(part) for part in listed(value) if isinstance(part, str | int | float))) or "–"
+
+
+def listed(value: Any) -> list[Any]:
+    """What may be one thing, several or none, as a list."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def merge_cards(existing: str | None, ours: str) -> str:
@@ -31,69 +76,114 @@ def merge_cards(existing: str | None, ours: str) -> str:
     `ours` within what `existing` has beside it.
 
     Raises:
-        ValueError: the existing card's metadata are no YAML mapping.
+        ValueError: the existing card's metadata are no YAML mapping, or its `model-index` is not as the Hub has it.
     """
-    if existing is None or not existing.strip():
+    if existing is None or not existing.strip("\ufeff \t\r\n"):
         return ours
-    old, text = _split(existing)
-    new, body = _split(ours)
-    metadata = _merge_metadata(old, new)
-    [block] = _BLOCK.findall(body)
-    if _BLOCK.search(text):
-        text = _BLOCK.sub(lambda _: block, text, count=1)
-    elif _is_template(text):
-        text = body
-    else:
-        text = text.rstrip() + "\n\n" + block + "\n"
-    front = _front(existing) if metadata == old else f"---\n{yaml_dump(metadata).rstrip()}\n---\n"
-    return front + "\n" + text.lstrip("\n")
+    line_end = "\r\n" if "\r\n" in existing else "\n"
+    yaml_text, text = _split(existing)
+    new_yaml, body = _split(ours)
+    front = _merge_yaml(yaml_text, _parse(new_yaml))
+    merged = f"---\n{front}---\n\n{_merge_text(text, body)}\n"
+    return merged.replace("\n", line_end)
+
+
+def base_model_of(card: str | None) -> str | None:
+    """The base model that a card's metadata name, if it is one on the Hub."""
+    return None if card is None else identifier(_parse(_split(card)[0]).get("base_model"))
 
 
 def has_own_text(card: str) -> bool:
     """Whether somebody has written more into a card than libraries do: its title and our block."""
     _, text = _split(card)
-    if _is_template(text):
+    if _is_empty_template(text):
         return False
     outside = [line for line in _BLOCK.sub("", text).splitlines() if line.strip()]
     return any(not (i == 0 and line.startswith("# ")) for i, line in enumerate(outside))
 
 
-def _is_template(text: str) -> bool:
-    """The Hub's empty card, as PEFT leaves it: a page of questions that nobody has answered."""
-    text = text.strip()
-    return not text or (text.startswith(_EMPTY_TEMPLATE) and text.count("[More Information Needed]") > 20)
-
-
-def _front(card: str) -> str:
+def _split(card: str) -> tuple[str, str]:
+    """The lines of YAML, each with its end, and the text."""
+    card = card.removeprefix("\ufeff").replace("\r\n", "\n")
     match = REGEX_YAML_BLOCK.search(card)
-    return match.group() if match else ""
+    return (match.group(2) + "\n", card[match.end() :]) if match else ("", card)
 
 
-def _split(card: str) -> tuple[dict[str, Any], str]:
-    match = REGEX_YAML_BLOCK.search(card)
-    if match is None:
-        return {}, card
+def _parse(text: str) -> dict[str, Any]:
     try:
-        metadata = yaml.safe_load(match.group(2)) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"The metadata at the head of README.md are no YAML: {error}. Mend them there.") from error
+        metadata = yaml.safe_load(text) or {}
+    except Exception as error:  # its constructors raise whatever Python does
+        raise ValueError(
+            f"The metadata at the head of README.md are no YAML: {short(error)}. Mend them there."
+        ) from error
     if not isinstance(metadata, dict):
         raise ValueError("The metadata at the head of README.md are no mapping of names to values. Mend them there.")
-    return metadata, card[match.end() :]
+    return metadata
+
+
+def _merge_text(text: str, body: str) -> str:
+    if _is_empty_template(text):
+        return body.strip("\n")
+    (block,) = _BLOCK.findall(body)
+    if match := _BLOCK.search(text):
+        text = text[: match.start()] + block + _BLOCK.sub("", text[match.end() :])
+    else:
+        text = f"{text.rstrip()}\n\n{block}"
+    return text.strip("\n")
+
+
+def _is_empty_template(text: str) -> bool:
+    """Whether it is the Hub's page of questions, as PEFT leaves it, to which nobody has added a line."""
+    questions = {line.strip() for line in ModelCard.from_template(ModelCardData()).text.splitlines()}
+    lines = {line.strip() for line in text.splitlines()} - {"### Framework versions"}
+    return all(line in questions or line.startswith("- PEFT ") for line in lines)
+
+
+def _merge_yaml(text: str, new: dict[str, Any]) -> str:
+    """The lines of `text`, but for the keys that change."""
+    old = _parse(text)
+    merged = _merge_metadata(old, new)
+    if merged == old:
+        return text
+    try:
+        lines = _with_changes(text, merged)
+        if yaml.safe_load(lines) == merged:
+            return lines
+    except (yaml.YAMLError, TypeError):
+        pass  # the keys do not come apart, because of an alias between them for instance
+    return _dump(merged)
+
+
+def _with_changes(text: str, values: dict[str, Any]) -> str:
+    lines, added = "", dict(values)
+    for part in re.split(r"^(?=[^\s-])", text, flags=re.MULTILINE):  # a comment, or a key with what is its
+        own = yaml.safe_load(part) or {}
+        kept = {key: added.pop(key) for key in own if key in added}
+        lines += part if kept == own else _dump(kept)
+    return lines + _dump(added)
+
+
+def _dump(values: dict[str, Any]) -> str:
+    return yaml_dump(values, sort_keys=False) if values else ""
 
 
 def _merge_metadata(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    merged = {key: value for key, value in old.items() if key != "base_model" or all(map(identifier, _listed(value)))}
-    old = merged | {"tags": [tag for tag in _listed(old.get("tags")) if not _names_a_path(tag)]}
+    merged = dict(old)
+    for key, is_private in (("base_model", _is_folder), ("tags", _names_a_folder)):
+        kept = [value for value in listed(old.get(key)) if not is_private(value)]
+        if kept != listed(old.get(key)):
+            merged[key] = kept
     for key, value in new.items():
+        present = merged.get(key)
         if key == "model-index":
             continue
-        present = old.get(key)
         if key in _LISTS:
-            listed = _listed(present)
-            merged[key] = listed + [item for item in value if item not in listed]
+            if missing := [item for item in value if item not in listed(present)]:
+                merged[key] = listed(present) + missing
         elif present in (None, "", []):
             merged[key] = value
+    if merged.get("base_model") == []:
+        del merged["base_model"]
     index = _merge_index(old.get("model-index"), new.get("model-index"))
     if index:
         merged["model-index"] = index
@@ -102,35 +192,41 @@ def _merge_metadata(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list) else [] if value is None else [value]
+def _is_folder(name: Any) -> bool:
+    return identifier(name) is None
 
 
-def _names_a_path(tag: Any) -> bool:
+def _names_a_folder(tag: Any) -> bool:
     """PEFT tags an adapter with its base, also where that is a folder of the author's machine."""
-    kind, _, name = str(tag).rpartition(":")
-    return kind.startswith("base_model") and identifier(name) is None
+    match = re.fullmatch(r"base_model:(?:\w+:)?(.*)", str(tag), re.DOTALL)
+    return match is not None and _is_folder(match.group(1))
 
 
-def _merge_index(old: Any, new: Any) -> list[Any]:
+def _merge_index(old: Any, new: Any) -> list[dict[str, Any]]:
     """The results of others as they are, ours in the place of ours."""
-    models = [dict(model) for model in old if isinstance(model, dict)] if isinstance(old, list) else []
-    for model in models:
-        kept = []
-        for result in model.get("results") or []:
-            metrics = result.get("metrics") if isinstance(result, dict) else None
-            if isinstance(metrics, list):
-                others = [metric for metric in metrics if not _is_ours(metric)]
-                if not others:
-                    continue
-                result = result | {"metrics": others}
-            kept.append(result)
-        model["results"] = kept
-    if new:
-        if not models:
-            return new
-        models[0]["results"] = [*models[0]["results"], *new[0]["results"]]
-    return [model for model in models if model["results"]]
+    old = listed(old)
+    if not all(isinstance(model, dict) and isinstance(model.get("results"), list) for model in old):
+        raise ValueError(
+            "model-index in the metadata at the head of README.md is no list of models with a name and results. Mend "
+            "it there, or delete it."
+        )
+    merged = []
+    for model in old:
+        results = [result for result in map(_without_ours, model["results"]) if result is not None]
+        if results or not model["results"]:
+            merged.append(model | {"results": results})
+    if not merged or not new:
+        return merged or new or []
+    return [merged[0] | {"results": merged[0]["results"] + new[0]["results"]}, *merged[1:]]
+
+
+def _without_ours(result: Any) -> Any:
+    """A result less our figures, `None` if there are no others."""
+    metrics = result.get("metrics") if isinstance(result, dict) else None
+    if not isinstance(metrics, list) or not metrics:
+        return result
+    others = [metric for metric in metrics if not _is_ours(metric)]
+    return result | {"metrics": others} if others else None
 
 
 def _is_ours(metric: Any) -> bool:

@@ -1,27 +1,36 @@
-"""Fetching a checkpoint from the Hub: mean and posterior of one commit, and no file that is not needed."""
+"""Fetching from the Hub: all files of one commit, as the Hub announced them, and none that is not needed."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
+    RevisionNotFoundError,
 )
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+from transformers.utils import logging
 
 from ..errors import PosteriorCheckpointError
 from .checkpoint import POSTERIOR_CONFIG_NAME
-from .loading import read_config, stored_files
+from .loading import ADAPTER_NAME, read_config, stored_files
+from .untrusted import read_json, remedy, sha256, short
 
-__all__ = ["fetch_checkpoint"]
+__all__ = ["fetch_base", "fetch_checkpoint"]
 
 _WELCOME = ("calibration.json", "generation_config.json")
+_MODEL_NAME = "model.safetensors"
+_SHARD = re.compile(r"[\w.-]+\.safetensors")
+
+logger = logging.get_logger(__name__)
 
 
 def fetch_checkpoint(
@@ -40,80 +49,140 @@ def fetch_checkpoint(
     meanwhile. Names of files come from a list of ours, never from the repository.
 
     Raises:
-        PosteriorCheckpointError: no such folder or repository, or it holds no posterior.
-        HfHubHTTPError, OSError: the Hub cannot be reached, or broke off; what was fetched stays for the next try.
+        PosteriorCheckpointError: no such folder, repository or revision, or it holds no posterior.
+        HfHubHTTPError, OSError: the Hub broke off; what was fetched stays for the next try.
     """
-    if Path(name).is_dir():
-        return _inside(Path(name), subfolder)
+    parts = PurePosixPath(subfolder)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in subfolder:
+        raise ValueError(f"subfolder must lie within the checkpoint, not be {subfolder!r}.")
+    if os.path.isdir(name):
+        return Path(name) / subfolder
     where: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    where["subfolder"] = subfolder or None
-    _inside(Path(), subfolder)
-    source = f"{name}" + (f" at {revision}" if revision else "")
-    try:
-        first = Path(hf_hub_download(str(name), POSTERIOR_CONFIG_NAME, revision=revision, **where))
-    except LocalEntryNotFoundError as error:
-        raise PosteriorCheckpointError(
-            f"{source} is not in the cache, and the Hub was not asked or could not be reached ({_reason(error)}). "
-            "Fetch it once while online, or give the folder of a saved checkpoint."
-        ) from error
-    except EntryNotFoundError as error:
+    source = _Repository(str(name), revision, parts, where)
+    first = source.fetch(POSTERIOR_CONFIG_NAME)
+    if first is None:
         raise PosteriorCheckpointError(
             f"{source} has no {POSTERIOR_CONFIG_NAME}{f' in {subfolder!r}' if subfolder else ''}: it holds no "
             "posterior. Use AutoModel… for the weights alone, or train one with ScoreVITrainer."
-        ) from error
-    except HFValidationError as error:
-        raise PosteriorCheckpointError(
-            f"{name} is neither a folder nor the name of a repository: give the folder of a saved checkpoint, or "
-            "user/repository."
-        ) from error
-    except HfHubHTTPError as error:
-        if error.response.status_code not in (401, 403, 404):
-            raise
-        raise PosteriorCheckpointError(
-            f"{source} is neither a folder nor a repository of the Hub that can be read: {_reason(error)}"
-        ) from error
-
-    folder = first.parent
-    commit = _commit(folder, subfolder)
-
-    def fetch_if_there(file: str) -> bool:
-        try:
-            hf_hub_download(str(name), file, revision=commit, **where)
-        except RemoteEntryNotFoundError:
-            return False
-        except LocalEntryNotFoundError:  # not to be had now; whether the repository has it is not known
-            if file in _WELCOME:
-                return False
-            raise
-        return True
-
-    mean, posterior = stored_files(read_config(folder), folder)
-    needed = ["adapter_config.json" if any(file.startswith("adapter_") for file in mean) else "config.json"]
-    needed += ["model.safetensors.index.json"] if len(mean) > 1 else []
-    for file in (*needed, *mean, *posterior):
-        if not fetch_if_there(file):
+        )
+    mean, posterior = stored_files(read_config(first.parent), first.parent)
+    for file in ("adapter_config.json" if ADAPTER_NAME in mean else "config.json", *mean, *posterior):
+        if source.fetch(file) is None:
             raise PosteriorCheckpointError(
                 f"{source} has no {file}: the checkpoint is incomplete. Give another revision, or ask its author to "
                 "push it again."
             )
     for file in _WELCOME:
-        fetch_if_there(file)
-    return folder
+        try:
+            source.fetch(file)
+        except PosteriorCheckpointError as error:
+            logger.warning(f"{error} The checkpoint is loaded without it.")
+    return first.parent
 
 
-def _inside(folder: Path, subfolder: str) -> Path:
-    parts = PurePosixPath(subfolder)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in subfolder:
-        raise ValueError(f"subfolder must lie within the checkpoint, not be {subfolder!r}.")
-    return folder / subfolder
+def fetch_base(name: str, revision: str | None, where: dict[str, Any]) -> tuple[Path, list[Path]]:
+    """
+    The folder of the model that an adapter belongs to, local or fetched, and the safetensors files of its weights.
+
+    Args:
+        where: `token`, `cache_dir`, `local_files_only`.
+
+    Raises:
+        PosteriorCheckpointError: no such model, or none whose weights are in safetensors files.
+        HfHubHTTPError, OSError: the Hub broke off.
+    """
+    folder = Path(name) if os.path.isdir(name) else None
+    source = _Repository(name, revision, PurePosixPath(), where)
+
+    def fetch(file: str) -> Path:
+        path = source.fetch(file) if folder is None else folder / file
+        if path is None or not path.is_file():
+            raise PosteriorCheckpointError(f"{name} has no {file}; weights are read from safetensors files alone.")
+        return path
+
+    config = fetch("config.json")
+    if (config.parent / _MODEL_NAME).is_file() or (folder is None and source.fetch(_MODEL_NAME)):
+        return config.parent, [config.parent / _MODEL_NAME]
+    index = fetch(f"{_MODEL_NAME}.index.json")
+    shards = read_json(index).get("weight_map")
+    names = list(shards.values()) if isinstance(shards, dict) else []
+    if not names or not all(isinstance(shard, str) and _SHARD.fullmatch(shard) for shard in names):
+        raise PosteriorCheckpointError(f"{index} does not name safetensors files beside it. {remedy(index)}")
+    return config.parent, [fetch(shard) for shard in sorted(set(names))]
 
 
-def _commit(folder: Path, subfolder: str) -> str:
-    """The commit of a file in the cache, whose folders are …/snapshots/<commit>/<subfolder>."""
-    for _ in PurePosixPath(subfolder).parts:
-        folder = folder.parent
-    return folder.name
+class _Repository:
+    """A repository of the Hub, at the commit that `revision` names when the first of its files is fetched."""
+
+    def __init__(self, name: str, revision: str | None, subfolder: PurePosixPath, where: dict[str, Any]) -> None:
+        self._name, self._revision, self._place, self._where = name, revision, subfolder, where
+        self._text = name + (f" at {revision}" if revision else "")
+        self._folder: Path | None = None
+
+    def __str__(self) -> str:
+        return self._text
+
+    def fetch(self, file: str) -> Path | None:
+        """The file in the cache, fetched if need be; `None` if the repository has none of that name."""
+        if self._folder is not None:
+            if (self._folder / file).is_file():
+                return self._folder / file
+            known = try_to_load_from_cache(
+                self._name, str(self._place / file), cache_dir=self._where["cache_dir"], revision=self._revision
+            )
+            if known is _CACHED_NO_EXIST:
+                return None
+        for _ in range(2):
+            path = self._download(file)
+            if path is None:
+                return None
+            if _as_announced(path):
+                self._folder = path.parent
+                self._revision = path.parents[len(self._place.parts)].name  # …/snapshots/<commit>/<place>/<file>
+                return path
+            for stored in (path.resolve(), path.parent / os.readlink(path), path):
+                stored.unlink(missing_ok=True)
+        raise PosteriorCheckpointError(f"{file} of {self} was damaged on its way here, twice. Try again.")
+
+    def _download(self, file: str) -> Path | None:
+        try:
+            place = self._place / file
+            return Path(hf_hub_download(self._name, str(place), revision=self._revision, **self._where))
+        except RemoteEntryNotFoundError:
+            return None
+        except LocalEntryNotFoundError as error:
+            raise PosteriorCheckpointError(
+                f"{file} of {self} is not in the cache, and the Hub was not asked or did not answer "
+                f"({short(error.__cause__ or error)}). Fetch it while online, or give a saved folder."
+            ) from error
+        except HFValidationError as error:
+            raise PosteriorCheckpointError(
+                f"{self} is neither a folder nor the name of a repository: give the folder of a saved checkpoint, or "
+                "user/repository."
+            ) from error
+        except RevisionNotFoundError as error:
+            raise PosteriorCheckpointError(
+                f"{self._name} has no revision {self._revision!r}: give a branch, tag or commit of it."
+            ) from error
+        except HfHubHTTPError as error:
+            if error.response.status_code not in (401, 403, 404):
+                raise
+            raise PosteriorCheckpointError(
+                f"{self} is neither a folder nor a repository of the Hub that can be read. If it is private or gated, "
+                f"give the token of a user who may read it, or run `hf auth login` ({short(error)})."
+            ) from error
+        except httpx.HTTPError as error:
+            raise OSError(
+                f"The Hub broke off while {file} of {self} was fetched ({short(error)}). Try again."
+            ) from error
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _as_announced(path: Path) -> bool:
+    """Whether a file of the cache has the hash that the Hub announced: where the cache can link, it is its name."""
+    announced = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
+    if re.fullmatch("[0-9a-f]{64}", announced):
+        return sha256(path) == announced
+    if re.fullmatch("[0-9a-f]{40}", announced):  # git's, or that of a proxy
+        data = path.read_bytes()
+        return announced in (hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(), hashlib.sha1(data).hexdigest())
+    return True

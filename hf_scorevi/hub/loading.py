@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from .checkpoint import (
     file_hashes,
 )
 from .keys import file_keys
-from .untrusted import StoredTensors, read_json, sha256
+from .untrusted import StoredTensors, read_json, remedy, sha256, short
 
-__all__ = ["load_posterior", "read_checkpoint", "read_config", "stored_files"]
+__all__ = ["ADAPTER_NAME", "load_posterior", "read_checkpoint", "read_config", "stored_files"]
+
+# The mean, if it is that of an adapter: PEFT has no other name for it, except a pickle's.
+ADAPTER_NAME = "adapter_model.safetensors"
 
 
 def read_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -40,21 +44,20 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
     mean, posterior = stored_files(contents, folder)
     for name in posterior:
         if not (folder / name).is_file():
-            raise PosteriorCheckpointError(f"{folder / name} is missing; fetch or save the checkpoint again.")
-    if file_hashes(folder, MEAN_FILE) != mean:
-        actual = file_hashes(folder, MEAN_FILE)
-        changed = sorted(name for name in mean.keys() | actual.keys() if mean.get(name) != actual.get(name))
+            raise PosteriorCheckpointError(f"{folder / name} is missing. {remedy(folder / name)}")
+    actual = file_hashes(folder, MEAN_FILE)
+    changed = sorted(name for name in mean.keys() | actual.keys() if mean.get(name) != actual.get(name))
+    if changed:
         raise PosteriorCheckpointError(
-            f"The posterior in {folder} belongs to another mean: {', '.join(changed)} differ(s) from the SHA-256 in "
-            f"{POSTERIOR_CONFIG_NAME}. Weights and posterior must come from the same save; fetch or save the "
-            "checkpoint again."
+            f"The posterior in {folder} belongs to another mean: {', '.join(changed[:9])} differ(s) from the "
+            f"SHA-256 in {POSTERIOR_CONFIG_NAME}. Weights and posterior must come from the same save. "
+            + remedy(folder / changed[0])
         )
     for name, recorded in posterior.items():
         if recorded is not None and sha256(folder / name) != recorded:
             raise PosteriorCheckpointError(
                 f"{folder / name} is not the file that was saved: it differs from the SHA-256 in "
-                f"{POSTERIOR_CONFIG_NAME}. It is truncated, damaged or of another save; fetch or save the checkpoint "
-                "again."
+                f"{POSTERIOR_CONFIG_NAME}. It is truncated, damaged or of another save. {remedy(folder / name)}"
             )
     return contents
 
@@ -66,12 +69,18 @@ def stored_files(contents: dict[str, Any], folder: Path) -> tuple[dict[str, str]
     Raises:
         PosteriorCheckpointError: none are named, or names that no checkpoint has.
     """
-    mean, posterior = contents.get("mean_sha256"), contents.get("posterior_sha256", {POSTERIOR_NAME: None})
+    path = folder / POSTERIOR_CONFIG_NAME
+    mean, posterior = contents.get("mean_sha256"), contents.get("posterior_sha256")
     for found, pattern in ((mean, MEAN_FILE), (posterior, POSTERIOR_FILE)):
-        if not isinstance(found, dict) or not found or not all(pattern.fullmatch(name) for name in found):
+        if found is posterior is None and _version(contents, path) < (1, 2):
+            posterior = {POSTERIOR_NAME: None}
+        elif not (
+            isinstance(found, dict)
+            and found
+            and all(pattern.fullmatch(name) and isinstance(recorded, str) for name, recorded in found.items())
+        ):
             raise PosteriorCheckpointError(
-                f"{folder / POSTERIOR_CONFIG_NAME} is damaged: it does not name the files of the mean and the "
-                "posterior. Fetch or save the checkpoint again."
+                f"{path} is damaged: it does not name the files of the mean and the posterior. {remedy(path)}"
             )
     return mean, posterior  # type: ignore[return-value]
 
@@ -91,17 +100,18 @@ def load_posterior(
             sentence says which, and what to do.
     """
     folder = Path(folder)
+    path = folder / POSTERIOR_CONFIG_NAME
     contents = read_checkpoint(folder) if contents is None else contents
-    stored = _parse(contents, folder)
+    stored = _parse(contents, path)
     params = {name: _whole(p) for name, p in model.named_parameters()}
     names = {key: name for name, key in file_keys(model, params).items()}
     weights = contents.get("weights")
     if not isinstance(weights, list) or not weights or not all(isinstance(key, str) for key in weights):
-        raise PosteriorCheckpointError(f"{folder / POSTERIOR_CONFIG_NAME} is damaged: it does not name its weights.")
+        raise PosteriorCheckpointError(f"{path} is damaged: it does not name its weights. {remedy(path)}")
     for key in weights:
         if key not in names:
             raise PosteriorCheckpointError(
-                f"{folder / POSTERIOR_NAME} has a precision for {key!r}, which {type(model).__name__} does not have. "
+                f"{path} has a posterior over {short(key)}, which {type(model).__name__} does not have. "
                 "Load it with the model class that config.json names."
             )
     keys = {names[key]: key for key in weights}
@@ -110,14 +120,14 @@ def load_posterior(
     family, rank = FAMILIES[stored.config.family], stored.config.rank
     for name, p in chosen.items():  # before anything of that size is allocated
         if problem := family.problem(p.shape):
-            raise PosteriorCheckpointError(f"{folder / POSTERIOR_CONFIG_NAME} cannot be right: {name}: {problem}.")
+            raise PosteriorCheckpointError(f"{path} cannot be right: {name}: {problem}.")
     tensors = StoredTensors(folder / name for name in stored_files(contents, folder)[1])
     shapes = {
         keys[name] + suffix: tuple(shape)
         for name, p in chosen.items()
         for suffix, shape in family.shapes(p.shape, rank).items()
     }
-    _check_shapes(tensors.shapes, shapes, stored.config.family, folder)
+    _check_shapes(tensors, shapes, stored.config.family, folder)
     posterior = Posterior(chosen, family(list(chosen.values()), [1.0] * len(chosen), rank))
     live = {keys[name] + suffix: (suffix, value) for name, suffix, value in posterior.state()}
     with torch.no_grad():
@@ -144,11 +154,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             "or train one with ScoreVITrainer."
         )
     contents = read_json(path)
-    try:
-        major = int(str(contents["format_version"]).split(".")[0])
-    except (ValueError, KeyError) as error:
-        raise PosteriorCheckpointError(f"{path} is not a posterior's configuration: {error!r}.") from error
-    if major > int(FORMAT_VERSION.split(".")[0]):
+    if _version(contents, path)[0] > int(FORMAT_VERSION.split(".")[0]):
         raise PosteriorCheckpointError(
             f"{path} has format version {contents['format_version']}; this hf_scorevi reads up to {FORMAT_VERSION}. "
             "Upgrade hf_scorevi."
@@ -156,23 +162,48 @@ def read_config(folder: Path) -> dict[str, Any]:
     return contents
 
 
-def _parse(contents: dict[str, Any], folder: Path) -> StoredPosterior:
-    try:
-        return StoredPosterior(
-            config=PosteriorConfig.from_dict(contents["posterior"]),
-            num_data=int(contents["num_data"]),
-            temperature=float(contents["temperature"]),
-            likelihood=dict(contents["likelihood"]),
-            method=dict(contents["method"]),
-            training=dict(contents.get("training", {})),
+def _version(contents: dict[str, Any], path: Path) -> tuple[int, ...]:
+    version = contents.get("format_version")
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}", version):
+        raise PosteriorCheckpointError(
+            f"{path} is not a posterior's configuration: {short(version)} is no format version. {remedy(path)}"
         )
+    return tuple(int(part) for part in version.split("."))
+
+
+def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
+    try:
+        stored = StoredPosterior(
+            config=PosteriorConfig.from_dict(contents["posterior"]),
+            num_data=int(_number(contents, "num_data")),
+            temperature=_number(contents, "temperature"),
+            likelihood=contents["likelihood"],
+            method=contents["method"],
+            training=contents.get("training", {}),
+        )
+        if stored.num_data < 1 or stored.temperature <= 0:
+            raise ValueError("num_data must be at least 1, and temperature positive")
+        for name in ("likelihood", "method", "training"):
+            if not isinstance(getattr(stored, name), dict):
+                raise ValueError(f"{name} must be an object, not {short(getattr(stored, name))}")
+        for name in ("target", "exclude"):
+            value = getattr(stored.config, name)
+            if not (value is None or all(isinstance(part, str) for part in value)):
+                raise ValueError(f"{name} must be names or globs, not {short(value)}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise PosteriorCheckpointError(f"{folder / POSTERIOR_CONFIG_NAME} is damaged: {error}") from error
+        raise PosteriorCheckpointError(f"{path} is damaged: {short(error)}. {remedy(path)}") from error
+    return stored
 
 
-def _check_shapes(
-    stored: dict[str, tuple[int, ...]], needed: dict[str, tuple[int, ...]], family: str, folder: Path
-) -> None:
+def _number(contents: dict[str, Any], name: str) -> float:
+    value = contents[name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number, not {short(value)}")
+    return value
+
+
+def _check_shapes(tensors: StoredTensors, needed: dict[str, tuple[int, ...]], family: str, folder: Path) -> None:
+    stored = tensors.shapes
     for problem, found in (
         ("lacks", needed.keys() - stored.keys()),
         ("has unexpected", stored.keys() - needed.keys()),
@@ -180,8 +211,8 @@ def _check_shapes(
         if found:
             raise PosteriorCheckpointError(
                 f"{folder / POSTERIOR_NAME} {problem} {len(found)} of the {len(needed)} tensors that the weights in "
-                f"{POSTERIOR_CONFIG_NAME} need, e.g. {min(found)!r}. Both files must come from the same save; fetch "
-                "or save the checkpoint again."
+                f"{POSTERIOR_CONFIG_NAME} need, e.g. {short(min(found))}. Both files must come from the same save. "
+                + remedy(folder / POSTERIOR_NAME)
             )
     for key, shape in needed.items():
         if stored[key] != shape:
@@ -189,11 +220,15 @@ def _check_shapes(
                 f"The precision of {key!r} has shape {stored[key]}; a posterior of family {family!r} over this weight "
                 f"needs {shape}. The posterior does not fit its mean."
             )
+        if tensors.dtypes[key] != "F32":
+            raise PosteriorCheckpointError(
+                f"The precision of {key!r} is stored as {tensors.dtypes[key]}; only F32 (float32) is ever written. "
+                "The file is damaged. " + remedy(folder / POSTERIOR_NAME)
+            )
 
 
 def _check_values(stored: Tensor, key: str, family: GaussianFamily, suffix: str) -> None:
-    finite = stored.is_floating_point() and bool(stored.isfinite().all())
-    damage = family.damage(suffix, stored) if finite else "is not finite everywhere"
+    damage = family.damage(suffix, stored) if bool(stored.isfinite().all()) else "is not finite everywhere"
     if damage:
         raise PosteriorCheckpointError(
             f"The precision of {key!r} {damage}; the file is damaged. Fetch or save the checkpoint again."

@@ -1,4 +1,9 @@
-"""Building the model that a checkpoint holds the mean of, without executing anything from it."""
+"""
+Building the model that a checkpoint holds the mean of, without executing anything from it.
+
+The libraries get configurations and tensors that were read and checked here. They look into a folder for nothing but
+an adapter's one file of weights, since there is much that they would take up from there: code, pickles, other models.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +11,42 @@ import os
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from ..errors import PosteriorCheckpointError
 from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, file_names
-from .loading import read_config
-from .untrusted import StoredTensors, at_most, read_json, reading
+from .fetching import fetch_base
+from .loading import ADAPTER_NAME, read_config
+from .untrusted import StoredTensors, at_most, read_json, reading, remedy, short
 
-__all__ = ["load_mean", "read_base_config"]
+__all__ = ["ADAPTERS", "load_mean", "read_base_config"]
 
-# No model has so many layers or labels, and some configurations make a list of that length at once.
-_MAX_COUNT = 10_000_000
-_COUNTS = ("num", "layer", "label", "depth", "head", "size")
+# What a configuration counts is no more than its model has weights, or than this, if those are not at hand. Of labels
+# and layers it makes lists at once.
+_FEW, _MOST = 100_000, 10_000_000
+_COUNTS = ("num", "layer", "label", "depth", "head", "size", "dim", "channel", "expert")
+# What names code, in a repository or as a kernel on the Hub, or how to compute: for who reads a model to say.
+_CODE = {
+    "auto_map",
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "_experts_implementation",
+    "fusion_config",
+    "checkpoint_path",
+}
+# Adapters that consist of weights alone. Others read models, tokenizers and tensors that their configuration names.
+ADAPTERS = ("LORA", "ADALORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "LN_TUNING", "FOURIERFT")
+# What PEFT makes tensors of before it compares them with the stored ones.
+_SIZES = (
+    *("r", "init_r", "target_r", "rank_pattern", "decompose_factor", "n_frequency", "n_frequency_pattern"),
+    *("oft_block_size", "boft_block_size", "boft_block_num", "boft_n_butterfly_factor"),
+)
+_NOT_LORA = ("megatron_config", "layer_replication", "arrow_config", "monteclora_config")
+_OWN_BASE = "give BayesianModel.from_pretrained(..., base_model=model)"
 
 
 def load_mean(
@@ -42,24 +67,25 @@ def load_mean(
 
     Raises:
         PosteriorCheckpointError: what the files describe cannot be built, or not by transformers alone.
+        HfHubHTTPError, OSError: the Hub broke off while the base was fetched.
     """
     folder = Path(folder)
-    kwargs: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True} | (model_kwargs or {})
-    if (folder / "adapter_config.json").is_file():
-        return _load_adapter(folder, base_model, kwargs | (base_kwargs or {}))
-    path = folder / "config.json"
-    config = _build_config(read_json(path), path)
-    cls = _model_class(config, path)
-    weights = StoredTensors(folder / name for name in file_names(folder, MEAN_FILE))
-    # Twice what is stored, and some: weights may be shared or buffers computed.
-    _check_size(cls, config, path, 2 * sum(torch.Size(shape).numel() for shape in weights.shapes.values()) + 10**6)
-    with reading(path):
-        loaded: Any = cls.from_pretrained(folder, config=config, output_loading_info=True, **kwargs)
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):
+    kwargs = (model_kwargs or {}) | {"dtype": torch.float32}
+    names = file_names(folder, MEAN_FILE)
+    if ADAPTER_NAME in names:
+        return _load_adapter(folder, base_model, kwargs, base_kwargs or {})
+    if not names:
         raise PosteriorCheckpointError(
-            f"{folder} has no weights for {len(missing)} tensors of the {cls.__name__} that config.json describes, "
-            f"e.g. {missing[0]!r}. Fetch or save the checkpoint again."
+            f"{folder} holds no weights: neither model.safetensors nor {ADAPTER_NAME}. No other files are read."
+        )
+    path = folder / "config.json"
+    weights = StoredTensors(folder / name for name in names)
+    config = _build_config(read_json(path), path, max(_FEW, weights.numbers))
+    model, missing = _build(config, weights, path, str(folder), kwargs)
+    if missing:
+        raise PosteriorCheckpointError(
+            f"{folder} has no weights for {len(missing)} tensors of the {type(model).__name__} that config.json "
+            f"describes, e.g. {missing[0]!r}. {remedy(path)}"
         )
     return model
 
@@ -67,27 +93,73 @@ def load_mean(
 def read_base_config(folder: str | os.PathLike[str]) -> PreTrainedConfig | None:
     """The configuration of the model that the adapter in `folder` belongs to, or `None` if it is not recorded."""
     values = read_config(Path(folder)).get("base_config")
-    return None if values is None else _build_config(values, Path(folder) / POSTERIOR_CONFIG_NAME)
+    return None if values is None else _build_config(values, Path(folder) / POSTERIOR_CONFIG_NAME, _MOST, True)
 
 
-def _build_config(values: Any, path: Path) -> PreTrainedConfig:
+def _build_config(values: Any, path: Path, most: int, quantised: bool = False) -> PreTrainedConfig:
     """
     The transformers configuration that `values`, read from `path`, describe. Unlike `AutoConfig.from_pretrained` it
     never asks whether to run code from the checkpoint: what transformers does not have is an error.
+
+    Args:
+        most: that anything may be counted.
+        quantised: whether the model may be, by bitsandbytes, which needs nothing but its weights.
     """
-    with reading(path):
-        _refuse_counts(values, path)
-        return CONFIG_MAPPING[values["model_type"]].from_dict(dict(values))
 
-
-def _refuse_counts(values: dict[str, Any], path: Path) -> None:
-    for key, value in values.items():
+    def cleaned(value: Any, key: str) -> Any:
+        if key == "quantization_config" and value and not (quantised and value["quant_method"] == "bitsandbytes"):
+            raise PosteriorCheckpointError(
+                f"{path} asks for the quantisation {short(value)}. Only the base of an adapter can be quantised, and "
+                f"only by bitsandbytes; for another, {_OWN_BASE}."
+            )
         if isinstance(value, dict):
-            _refuse_counts(value, path)
-        elif any(part in key for part in _COUNTS):
-            numbers = value if isinstance(value, list) else [value]
-            if any(isinstance(number, int | float) and abs(number) > _MAX_COUNT for number in numbers):
-                raise PosteriorCheckpointError(f"{path} has {key} = {str(value)[:40]}, which cannot be right.")
+            return {name: cleaned(own, name) for name, own in value.items() if name not in _CODE}
+        if isinstance(value, list):
+            return [cleaned(own, key) for own in value]
+        if isinstance(value, int | float) and abs(value) > most and any(part in key for part in _COUNTS):
+            raise PosteriorCheckpointError(f"{path} has {short(key)} = {value}, which cannot be right.")
+        return value
+
+    with reading(path):
+        if (kind := values["model_type"]) not in CONFIG_MAPPING:
+            raise PosteriorCheckpointError(
+                f"{path} names the model type {short(kind)}, which transformers {transformers.__version__} does not "
+                "have. Code from a checkpoint is never executed."
+            )
+        return CONFIG_MAPPING[kind].from_dict(cleaned(values, ""))
+
+
+def _build(
+    config: PreTrainedConfig,
+    weights: StoredTensors,
+    path: Path,
+    name: str,
+    kwargs: dict[str, Any],
+    packed: int = 2,
+) -> tuple[PreTrainedModel, list[str]]:
+    """
+    The model that `config`, read from `path`, describes, and the names of its tensors that `weights` do not have.
+
+    Args:
+        name: of the model.
+        packed: how many times the numbers that are stored it may have, and some: weights may be shared or quantised.
+    """
+    cls = _model_class(config, path)
+    with reading(path):
+        with torch.device("meta"), _no_larger_than(weights, path, packed):
+            cls(config)
+        state = dict(weights.read(weights.shapes))
+        loaded: Any = cls.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **kwargs)
+    model, info = loaded
+    model.name_or_path = model.config.name_or_path = name
+    if model.can_generate() and (settings := path.with_name("generation_config.json")).is_file():
+        with reading(settings):
+            model.generation_config = GenerationConfig.from_dict(read_json(settings))
+    return model, sorted(info["missing_keys"])
+
+
+def _no_larger_than(weights: StoredTensors, path: Path, times: int = 2) -> Any:
+    return at_most(times * weights.numbers + 10**7, 20 * len(weights.shapes) + 1000, path)
 
 
 def _model_class(config: PreTrainedConfig, path: Path) -> type[PreTrainedModel]:
@@ -97,48 +169,85 @@ def _model_class(config: PreTrainedConfig, path: Path) -> type[PreTrainedModel]:
         found = getattr(transformers, name, None) if name is not None else None
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise PosteriorCheckpointError(
-            f"The configuration names the architecture {name!r}, which transformers {transformers.__version__} does "
-            "not have. Code from a checkpoint is never executed."
+            f"{path} names the architecture {short(name)}, which transformers {transformers.__version__} does not "
+            "have. Code from a checkpoint is never executed."
         )
     return found
 
 
-def _check_size(cls: type[PreTrainedModel], config: PreTrainedConfig, path: Path, numbers: float) -> None:
-    """Refuse a configuration of more than so many numbers before one of them takes memory."""
-    with reading(path), torch.device("meta"), at_most(numbers):
-        cls(config)
-
-
-def _load_adapter(folder: Path, base_model: nn.Module | None, kwargs: dict[str, Any]) -> nn.Module:
-    from peft import PeftModel
+def _load_adapter(
+    folder: Path, base_model: nn.Module | None, kwargs: dict[str, Any], where: dict[str, Any]
+) -> nn.Module:
+    from peft import PeftModel, get_peft_model_state_dict
 
     path = folder / "adapter_config.json"
     values = read_json(path)
-    if base_model is None:
-        base_model = _load_base(folder, values, kwargs)
-    nn.Module.float(base_model)  # its own float() refuses a quantised model, most of which this leaves alone
+    weights = StoredTensors([folder / ADAPTER_NAME])
     with reading(path):
-        return PeftModel.from_pretrained(base_model, str(folder))
-
-
-def _load_base(folder: Path, adapter: dict[str, Any], kwargs: dict[str, Any]) -> nn.Module:
-    """The model that an adapter was trained on, with its head's classes, rounded and quantised as it was."""
-    config, name = read_base_config(folder), adapter.get("base_model_name_or_path")
-    if config is None or not name:
+        config = _adapter_config(values, weights, path)
+    if base_model is None:
+        base_model = _load_base(folder, values, kwargs, where)
+    nn.Module.float(base_model)  # its own float() refuses a quantised model, most of which this leaves alone
+    with reading(path), _no_larger_than(weights, path):
+        model = PeftModel.from_pretrained(base_model, str(folder), config=config)
+    missing = sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() - weights.shapes.keys())
+    if missing:  # of which PEFT only warns
         raise PosteriorCheckpointError(
-            f"{folder} does not say which model its adapter belongs to; give "
-            "BayesianModel.from_pretrained(..., base_model=model)."
+            f"{folder / ADAPTER_NAME} has no weights for {len(missing)} tensors of the adapter that "
+            f"adapter_config.json describes, e.g. {missing[0]!r}. {remedy(path)}"
         )
+    return model
+
+
+def _adapter_config(values: dict[str, Any], weights: StoredTensors, path: Path) -> Any:
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    kind, unsafe = values.get("peft_type"), [name for name in _NOT_LORA if values.get(name)]
+    if kind not in ADAPTERS or unsafe:
+        raise PosteriorCheckpointError(
+            f"{path} describes an adapter of type {short(kind)}{f' with {unsafe[0]}' if unsafe else ''}; those that "
+            f"are read are {', '.join(ADAPTERS)}. {remedy(path)}"
+        )
+    largest = max((max(shape, default=0) for shape in weights.shapes.values()), default=0)
+    for name in _SIZES:
+        value = values.get(name)
+        for size in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(size, int | float) and size > max(largest, 1000):
+                raise PosteriorCheckpointError(
+                    f"{path} has {name} = {size}, too large for its weights. {remedy(path)}"
+                )
+    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
+    known = {name: value for name, value in values.items() if name != "runtime_config"}
+    return config_class.from_peft_type(**config_class.check_kwargs(**known))
+
+
+def _load_base(folder: Path, adapter: dict[str, Any], kwargs: dict[str, Any], where: dict[str, Any]) -> nn.Module:
+    """The model that an adapter was trained on, with its head's classes, rounded and quantised as it was."""
     path = folder / POSTERIOR_CONFIG_NAME
-    cls = _model_class(config, path)
-    _check_size(cls, config, path, psutil.virtual_memory().total / 4)  # what its own files hold is not known yet
-    kwargs = kwargs | {"dtype": config.dtype or torch.float32, "revision": adapter.get("revision") or "main"}
-    where = {key: kwargs[key] for key in ("token", "cache_dir", "local_files_only", "revision") if key in kwargs}
-    if hasattr(config, "quantization_config") and not hasattr(
-        AutoConfig.from_pretrained(name, **where), "quantization_config"
-    ):
+    values, name, revision = (
+        read_config(folder).get("base_config"),
+        adapter.get("base_model_name_or_path"),
+        adapter.get("revision") or "main",
+    )
+    if values is None or not name:
+        raise PosteriorCheckpointError(f"{folder} does not say which model its adapter belongs to; {_OWN_BASE}.")
+    if not isinstance(name, str) or "://" in name or name.startswith(("//", "\\\\")) or ".." in str(revision):
+        raise PosteriorCheckpointError(
+            f"The adapter in {folder} names the base model {short(name)} at {short(revision)}, which is neither a "
+            f"folder nor a repository of the Hub; {_OWN_BASE}."
+        )
+    try:
+        found, files = fetch_base(name, str(revision), where)
+        weights = StoredTensors(files)
+    except PosteriorCheckpointError as error:
+        raise PosteriorCheckpointError(
+            f"The base model that the adapter in {folder} names cannot be read: {error} To put it on another, "
+            f"{_OWN_BASE}."
+        ) from error
+    config = _build_config(values, path, max(_FEW, weights.numbers), quantised=True)
+    kwargs = kwargs | {"dtype": config.dtype or torch.float32, "ignore_mismatched_sizes": True}
+    if hasattr(config, "quantization_config") and not read_json(found / "config.json").get("quantization_config"):
         # It was quantised while loading; left in the configuration it would mean that its file is.
         kwargs = {"quantization_config": config.quantization_config} | kwargs
         del config.quantization_config
-    with reading(path):
-        return cls.from_pretrained(name, config=config, ignore_mismatched_sizes=True, **kwargs)
+    return _build(config, weights, path, name, kwargs, packed=16)[0]

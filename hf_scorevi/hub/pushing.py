@@ -36,6 +36,14 @@ _LOCAL_CARD = "README.local.md"
 # Pickles and what is unfinished or private: never pushed as part of a model.
 _NEVER = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.tmp", _LOCAL_CARD)
 _NO_FOLDERS = ("checkpoint-*", "incomplete-*")
+# What a card is written from, beside the posterior's own files.
+_DESCRIBED = (
+    "config.json",
+    "adapter_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+)
 # What training goes on from, and nobody else needs.
 TRAINING_STATE = ("score_vi_state.safetensors", "trainer_state.json")
 
@@ -144,7 +152,7 @@ def push_figures(
         head = api.repo_info(repo_id, revision=revision).sha
         with TemporaryDirectory() as name:
             aside = Path(name)
-            for described in (POSTERIOR_CONFIG_NAME, "config.json", CALIBRATION_NAME):
+            for described in (POSTERIOR_CONFIG_NAME, CALIBRATION_NAME, *_DESCRIBED):
                 if (folder / described).is_file():
                     shutil.copy(folder / described, aside)
             theirs = api.hf_hub_download(repo_id, place + POSTERIOR_CONFIG_NAME, revision=head)
@@ -176,8 +184,10 @@ def push_error(error: BaseException, folder: Path, repo_id: str) -> PushError:
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return _TOKEN.sub("hf_…", text)
+    text = _TOKEN.sub("hf_…", " ".join(str(error).split()) or type(error).__name__)
+    if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
+        text += " Log in by `hf auth login`, or give a token"
+    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def _remote_card(api: HfApi, repo_id: str, revision: str | None, place: str = "") -> str | None:

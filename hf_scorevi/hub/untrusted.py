@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,45 +25,86 @@ from torch.nn.modules.module import (
 
 from ..errors import PosteriorCheckpointError
 
-__all__ = ["StoredTensors", "at_most", "read_json", "reading", "sha256"]
+__all__ = ["StoredTensors", "at_most", "read_json", "reading", "remedy", "sha256", "short"]
 
-_MAX_JSON_BYTES = 16 << 20
-_AGAIN = "Fetch or save the checkpoint again."
+# Of a JSON file, and of the part of a safetensors file that lists its tensors.
+_MAX_TEXT_BYTES = 16 << 20
+
+
+def remedy(path: Path) -> str:
+    """What to do about a file that is damaged. The Hub's cache, which has links, would go on giving the same one."""
+    if path.is_symlink():
+        return f"Delete {path.resolve()}, and it will be fetched again."
+    return "Fetch or save the checkpoint again."
+
+
+def short(value: object) -> str:
+    """A value from a file, or an error about one, as a line for a message: printable, and no longer than 300."""
+    text = " ".join(str(value).split()) if isinstance(value, BaseException) else repr(value)
+    text = "".join(c if c.isprintable() else "�" for c in text[:301])
+    return text if len(text) < 301 else text[:300] + "…"
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What goes wrong inside the `with` is the fault of the file at `path`; a full disk or memory is not."""
+    """What goes wrong inside the `with` is the fault of the file at `path`; a failing disk is not."""
     try:
         yield
-    except (PosteriorCheckpointError, OSError, MemoryError, ImportError, torch.OutOfMemoryError):
+    except (PosteriorCheckpointError, MemoryError, ImportError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's own; libraries raise it without
+            raise
         raise PosteriorCheckpointError(
-            f"{path} does not describe a model that can be built ({type(error).__name__}: {_short(error)}). {_AGAIN}"
+            f"{path} does not describe a model that can be built ({type(error).__name__}: {short(error)}). "
+            + remedy(path)
         ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """
-    The object in a JSON file.
+    The object in a JSON file. Numbers are of 64 bits or fewer, and no key is there twice.
 
     Raises:
-        PosteriorCheckpointError: larger than 16 MB, no JSON, or no object.
+        PosteriorCheckpointError: missing, larger than 16 MB, no JSON, or no object.
     """
+    if not path.is_file():
+        raise PosteriorCheckpointError(f"{path} is missing. {remedy(path)}")
     try:
-        if (size := path.stat().st_size) > _MAX_JSON_BYTES:
-            raise ValueError(f"it has {size:,} bytes, where at most {_MAX_JSON_BYTES:,} can be right")
-        contents = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        if (size := path.stat().st_size) > _MAX_TEXT_BYTES:
+            raise ValueError(f"it has {size:,} bytes, where at most {_MAX_TEXT_BYTES:,} can be right")
+        contents = json.loads(
+            path.read_text(encoding="utf-8"),
+            parse_constant=_refuse_number,
+            parse_int=_whole_number,
+            parse_float=_finite_number,
+            object_pairs_hook=_object,
+        )
         if not isinstance(contents, dict):
             raise ValueError(f"it holds a {type(contents).__name__} in place of an object")
     except (ValueError, RecursionError) as error:
-        raise PosteriorCheckpointError(f"{path} cannot be read as JSON ({_short(error)}). {_AGAIN}") from error
+        raise PosteriorCheckpointError(f"{path} cannot be read as JSON ({short(error)}). {remedy(path)}") from error
     return contents
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+def _refuse_number(text: str) -> NoReturn:
+    raise ValueError(f"{text[:40]} is no number of 64 bits")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+        _refuse_number(text)
+    return int(text)
+
+
+def _finite_number(text: str) -> float:
+    return number if math.isfinite(number := float(text)) else _refuse_number(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(contents := dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return contents
 
 
 class StoredTensors:
@@ -70,17 +113,31 @@ class StoredTensors:
 
     Args:
         paths: the files, which must not share a key.
+
+    Attributes:
+        shapes: of each tensor, by key.
+        dtypes: likewise, as safetensors names them.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._paths: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
         for path in paths:
             with _tensors_of(path) as file:
                 for key in file.keys():  # noqa: SIM118 (a handle, not a dict)
                     if key in self._paths:
-                        raise PosteriorCheckpointError(f"{path} repeats {key!r} of {self._paths[key].name}. {_AGAIN}")
-                    self._paths[key], self.shapes[key] = path, tuple(file.get_slice(key).get_shape())
+                        raise PosteriorCheckpointError(
+                            f"{path} repeats {short(key)} of {self._paths[key].name}. {remedy(path)}"
+                        )
+                    described = file.get_slice(key)
+                    self._paths[key] = path
+                    self.shapes[key], self.dtypes[key] = tuple(described.get_shape()), described.get_dtype()
+
+    @property
+    def numbers(self) -> int:
+        """In all tensors together."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def read(self, keys: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """Each key with its tensor, one after the other."""
@@ -96,40 +153,48 @@ class StoredTensors:
 @contextmanager
 def _tensors_of(path: Path) -> Iterator[Any]:
     if not path.is_file():
-        raise PosteriorCheckpointError(f"{path} is missing. {_AGAIN}")
+        raise PosteriorCheckpointError(f"{path} is missing. {remedy(path)}")
     try:
+        with path.open("rb") as plain:
+            header = int.from_bytes(plain.read(8), "little")
+        if header > _MAX_TEXT_BYTES:
+            raise ValueError(f"its header has {header:,} bytes, where at most {_MAX_TEXT_BYTES:,} can be right")
         with safe_open(path, "pt") as file:
             yield file
     except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
         if isinstance(error, PosteriorCheckpointError):
             raise
         raise PosteriorCheckpointError(
-            f"{path} cannot be read ({_short(error)}); it is truncated or damaged. {_AGAIN}"
+            f"{path} cannot be read ({short(error)}); it is truncated or damaged. {remedy(path)}"
         ) from error
 
 
 @contextmanager
-def at_most(numbers: float) -> Iterator[None]:
+def at_most(numbers: int, tensors: int, path: Path) -> Iterator[None]:
     """
-    Modules built inside the `with` may have so many weights and buffers in all; best on the meta device.
+    Modules built inside the `with` may have so many weights and buffers, and numbers in all of them; best on the meta
+    device.
+
+    Args:
+        path: the file that describes them.
 
     Raises:
         PosteriorCheckpointError: they have more.
     """
-    total, tensors = 0, 0
+    total, count, thread = 0, 0, threading.get_ident()
 
-    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
-        nonlocal total, tensors
-        if tensor is not None:
+    def add(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal total, count
+        if tensor is not None and threading.get_ident() == thread:
             total += tensor.numel()
-            tensors += 1
-        if total > numbers or tensors > _MAX_TENSORS:
+            count += 1
+        if total > numbers or count > tensors:
             raise PosteriorCheckpointError(
-                f"config.json describes a model of more than {min(total, int(numbers)):,} numbers in {tensors:,} "
-                "tensors, which the weights beside it cannot fill. " + _AGAIN
+                f"{path} describes a model of more than {min(total, numbers):,} numbers in {min(count, tensors):,} "
+                f"tensors, which the stored weights cannot fill. {remedy(path)}"
             )
 
-    hooks = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    hooks = [register_module_parameter_registration_hook(add), register_module_buffer_registration_hook(add)]
     try:
         yield
     finally:
@@ -137,15 +202,7 @@ def at_most(numbers: float) -> Iterator[None]:
             hook.remove()
 
 
-_MAX_TENSORS = 1_000_000
-
-
 def sha256(path: Path) -> str:
     """Of a file's contents, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 300 else text[:300] + "…"

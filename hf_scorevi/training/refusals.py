@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers.utils import logging
 
+from ..hub import ADAPTERS
+
 if TYPE_CHECKING:
     from .trainer import ScoreVITrainer
 
@@ -74,6 +76,12 @@ def refuse_adapter(model: nn.Module) -> None:
         raise ValueError(f"{type(model).__name__} has an adapter of its own; train what peft.get_peft_model returns.")
     if model.active_adapters != ["default"]:
         raise ValueError(f"The adapter to train must be the one named 'default', not {model.active_adapters}.")
+    kind = str(configs["default"].peft_type.value)
+    if kind not in ADAPTERS:
+        raise ValueError(
+            f"A posterior over an adapter of type {kind} could not be loaded again; those that can are "
+            f"{', '.join(ADAPTERS)} (DoRA is a kind of LORA)."
+        )
     if weight := getattr(configs["default"], "orth_reg_weight", 0):
         raise ValueError(
             f"AdaLoRA's orth_reg_weight={weight} adds a penalty to the loss, which is then the likelihood of no data. "

@@ -2,85 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
 from PIL import Image as PILImage
 from safetensors.torch import load_file
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    Trainer,
-    ViTConfig,
-    ViTForImageClassification,
-    ViTImageProcessorPil,
-)
+from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer
 
 from hf_scorevi import BayesianModel, PosteriorConfig
+from tests.models import tiny_vit
+from tests.pictures import CLASSES, picture, png
 from trainer import _cli, _data, _model, image_classification
 from trainer.image_classification import main
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = ROOT / "trainer" / "image_classification.py"
-CLASSES = ("cat", "dog", "fox")
 FIGURES = ("accuracy", "nll", "ece", "brier")
-QUICK = ["--use_cpu", "--disable_tqdm", "True", "--max_steps", "6", "--learning_rate", "1e-2"]
-QUICK += ["--save_strategy", "no", "--eval_num_samples", "2"]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
-
-
-@pytest.fixture(scope="module")
-def vit(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A ViT for two classes and RGB images, with its image processor."""
-    folder = tmp_path_factory.mktemp("vit")
-    save_vit(folder)
-    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
-    return str(folder)
-
-
-def save_vit(folder: Path, **kwargs: Any) -> None:
-    torch.manual_seed(0)
-    settings = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
-    ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, **settings, **kwargs)).save_pretrained(folder)
-
-
-def picture(label: int, seed: int) -> np.ndarray:
-    """Noise of shape (20, 24, 3) whose brightness tells its class."""
-    return (np.random.default_rng(seed).integers(0, 40, (20, 24, 3)) + 100 * label).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("images")
-    for part, count in (("train", 8), ("val", 4)):
-        for label, name in enumerate(CLASSES):
-            (root / part / name).mkdir(parents=True)
-            for i in range(count):
-                PILImage.fromarray(picture(label, seed=i)).save(root / part / name / f"{i}.png")
-    return root
-
-
-@pytest.fixture
-def flags(vit: str, folders: Path, tmp_path: Path) -> list[str]:
-    """A short run on the image folders."""
-    data = ["--train_dir", str(folders / "train"), "--validation_dir", str(folders / "val")]
-    return ["--model_name_or_path", vit, "--output_dir", str(tmp_path / "out"), *data, *QUICK]
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -192,13 +135,13 @@ def test_without_validation_data_a_part_is_held_out_and_found_again(
 
 
 def test_a_model_without_processor_gets_one_of_its_size_and_channels(
-    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warnings: list[str] = []
     monkeypatch.setattr(_model.logger, "warning", warnings.append)
-    save_vit(tmp_path / "gray", num_channels=1)
+    tiny_vit(image_size=16, patch_size=8, num_labels=2).save_pretrained(tmp_path / "gray")
     data = ["--train_dir", str(folders / "train"), "--max_train_samples", "8", "--max_eval_samples", "2"]
-    metrics = main(["--model_name_or_path", str(tmp_path / "gray"), "--output_dir", str(tmp_path), *data, *QUICK])
+    metrics = main(["--model_name_or_path", str(tmp_path / "gray"), "--output_dir", str(tmp_path), *data, *quick])
     assert metrics["eval_samples"] == 2
     assert len(warnings) == 1 and "has no preprocessor_config.json: images are resized to 16x16" in warnings[0]
     processor = AutoImageProcessor.from_pretrained(tmp_path)
@@ -226,14 +169,8 @@ def rows(feature: Any, encode: Any, names: Any) -> Dataset:
     return Dataset.from_list(values, features=Features({"picture": feature, "kind": kind}))
 
 
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    PILImage.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "csv", "jsonl"])
-def test_a_file_of_rows(vit: str, tmp_path: Path, kind: str) -> None:
+def test_a_file_of_rows(vit: str, quick: list[str], tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"rows.{kind}"
     if kind == "parquet":
         rows(Image(), lambda pixels: {"bytes": png(pixels), "path": None}, [0, 1, 2]).to_parquet(file)
@@ -254,15 +191,9 @@ def test_a_file_of_rows(vit: str, tmp_path: Path, kind: str) -> None:
         expected = dict(enumerate(CLASSES))
     columns = ["--image_column_name", "picture", "--label_column_name", "kind"]
     source = ["--train_file", str(file), "--validation_file", str(file)]
-    metrics = main(["--model_name_or_path", vit, "--output_dir", str(tmp_path / "out"), *source, *columns, *QUICK])
+    metrics = main(["--model_name_or_path", vit, "--output_dir", str(tmp_path / "out"), *source, *columns, *quick])
     assert metrics["eval_samples"] == 12
     assert AutoModelForImageClassification.from_pretrained(tmp_path / "out").config.id2label == expected
-
-
-def test_labels_are_matched_by_name_not_by_number() -> None:
-    features = Features({"image": Value("int64"), "label": ClassLabel(names=["fox", "cat"])})
-    validation = Dataset.from_list([{"image": 0, "label": 0}, {"image": 0, "label": 1}], features=features)
-    assert _data.label_codes(validation, "label", list(CLASSES), "validation") == {0: 2, 1: 0}
 
 
 # Images
@@ -289,32 +220,6 @@ def test_training_images_are_augmented_and_others_are_the_processors_own(vit: st
         torch.allclose(image, expected[0], atol=1e-6) or torch.allclose(image, expected[0].flip(-1), atol=1e-6)
         for image in flips
     )
-
-
-def test_whatever_holds_an_image_is_read(tmp_path: Path) -> None:
-    pixels = picture(1, 0)
-    (tmp_path / "a.png").write_bytes(png(pixels))
-    for value in (PILImage.fromarray(pixels), "a.png", png(pixels), pixels.tolist(), pixels.transpose(2, 0, 1)):
-        assert np.array_equal(np.asarray(_data.to_image(value, "RGB", tmp_path)), pixels)
-    gray = pixels[..., 0]
-    for value in (gray, gray.astype(float).tolist(), gray[None], gray[..., None], PILImage.fromarray(gray)):
-        assert np.array_equal(np.asarray(_data.to_image(value, "L", tmp_path)), gray)
-    assert np.array_equal(np.asarray(_data.to_image(gray, "RGB", tmp_path)), np.stack([gray] * 3, -1))
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (np.full((4, 4), 0.5), "fractions"),
-        (np.full((4, 4), 300), "integers from 0 to 255"),
-        (None, "neither a picture nor an array"),
-        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
-        (PILImage.new("I;16", (4, 4)), "I;16"),
-    ],
-)
-def test_what_is_no_image_is_refused(value: Any, message: str) -> None:
-    with pytest.raises(_data.InputError, match=message):
-        _data.to_image(value, "RGB", Path())
 
 
 # The command line
@@ -410,9 +315,9 @@ def test_mistakes_are_named(
 
 
 def test_mistakes_about_the_data_are_named(
-    vit: str, folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    vit: str, folders: Path, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--model_name_or_path", vit, "--output_dir", str(tmp_path / "out"), *QUICK]
+    flags = ["--model_name_or_path", vit, "--output_dir", str(tmp_path / "out"), *quick]
     assert "no data: give --dataset_name" in error_of(capsys, *flags)
     assert "no recipe 'gone.yaml'" in error_of(capsys, "gone.yaml", *flags)
     assert "not 'train'" in error_of(capsys, "train", *flags)
@@ -434,7 +339,11 @@ def test_mistakes_about_the_data_are_named(
 
 
 def test_a_dataset_needs_its_splits(
-    vit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    vit: str,
+    quick: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     part = rows(Image(), lambda pixels: {"bytes": png(pixels), "path": None}, [0, 1, 2])
     splits = datasets.DatasetDict(fit=part, test=part.select(range(6)))
@@ -448,86 +357,9 @@ def test_a_dataset_needs_its_splits(
         "--dataset_name",
         "user/data",
         *columns,
-        *QUICK,
+        *quick,
     ]
     assert "user/data has no split 'train'; it has fit, test." in error_of(capsys, *flags)
     flags += ["--train_split_name", "fit"]
     assert "no split 'dev'" in error_of(capsys, *flags, "--validation_split_name", "dev")
     assert main(flags)["eval_samples"] == 6  # test, as there is no validation
-
-
-def launch(*command: str, home: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-
-
-def test_help_is_grouped_and_shows_defaults(tmp_path: Path) -> None:
-    done = launch(sys.executable, str(PROGRAM), "--help", home=tmp_path)
-    assert done.returncode == 0, done.stderr
-    headings = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert headings[1:-1] == [
-        "model:",
-        "data:",
-        "posterior:",
-        "score-matching variational inference:",
-        "training: what transformers.TrainingArguments has:",
-    ]
-    assert headings[-1] == "examples:"
-    assert "--eval_num_samples INT" in done.stdout and "(default: 16)" in done.stdout
-    assert "default: None" not in done.stdout and "==SUPPRESS==" not in done.stdout
-
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
-
-
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        pytest.param(TORCHRUN, id="torchrun"),
-        pytest.param([*ACCELERATE, str(ROOT / "trainer/accelerate/ddp.yaml")], id="ddp"),
-        # On a CPU Accelerate would ignore FSDP.
-        pytest.param(
-            [*ACCELERATE, str(ROOT / "trainer/accelerate/fsdp2.yaml"), str(ROOT / "tests/fsdp2_on_cpu.py")], id="fsdp2"
-        ),
-    ],
-)
-def test_two_processes_write_one_checkpoint_and_resume(launcher: list[str], flags: list[str], tmp_path: Path) -> None:
-    """The launchers and the configurations that come with the program; saved files are whole whatever they are."""
-    flags = [*flags, "--save_strategy", "steps", "--save_steps", "3", "--dataloader_pin_memory", "False"]
-    flags += ["--share_noise", "--no_random_flip", "--no_random_crop", "--train_sampling_strategy", "sequential"]
-    # Adam would make steps of what rounding leaves of a gradient that is zero.
-    flags += ["--curvature_interval", "2", "--optim", "sgd", "--learning_rate", "0.1"]
-    main([*flags, "--per_device_train_batch_size", "8", "--output_dir", str(tmp_path / "one")])
-    one = BayesianModel.from_pretrained(tmp_path / "one")
-    flags += ["--per_device_train_batch_size", "4"]
-    done = launch(*launcher, str(PROGRAM), *flags, home=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    out = tmp_path / "out"
-    assert sorted(path.name for path in out.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
-    assert (out / "checkpoint-3" / "pytorch_model_fsdp_0").is_dir() is ("fsdp2.yaml" in " ".join(launcher))
-    assert BayesianModel.from_pretrained(out / "checkpoint-6").posterior_config == PosteriorConfig()
-    assert json.loads((out / "eval_results.json").read_text())["eval_samples"] == 12
-    assert done.stdout.count("predictive ") == 1  # one table, not one a process
-    whole = BayesianModel.from_pretrained(out)
-    assert whole.stored.num_data == 24  # all the data, not one process's share
-    assert_same(whole, one)
-    shutil.rmtree(out / "checkpoint-6")
-    done = launch(*launcher, str(PROGRAM), *flags, "--resume_from_checkpoint", "True", home=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (out / "checkpoint-6").is_dir()
-    assert_same(BayesianModel.from_pretrained(out), one)
-
-
-def assert_same(model: BayesianModel, other: BayesianModel) -> None:
-    for (name, p), q in zip(model.model.named_parameters(), other.model.parameters(), strict=True):
-        assert torch.allclose(p, q, rtol=0, atol=1e-5), name
-    for name, precision in model.posterior.precision.items():
-        assert torch.allclose(precision, other.posterior.precision[name], rtol=1e-4, atol=0), name
-
-
-def test_the_configuration_for_one_gpu_launches(flags: list[str], tmp_path: Path) -> None:
-    launcher = [*ACCELERATE, str(ROOT / "trainer/accelerate/one_gpu.yaml")]
-    done = launch(*launcher, str(PROGRAM), *flags, home=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert BayesianModel.from_pretrained(tmp_path / "out").stored.method["steps"] == 6

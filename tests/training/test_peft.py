@@ -6,7 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import (
+    AdaLoraConfig,
+    BOFTConfig,
+    FourierFTConfig,
+    HRAConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoHaConfig,
+    LoKrConfig,
+    LoraConfig,
+    OFTConfig,
+    PeftConfig,
+    PeftModel,
+    VeraConfig,
+    get_peft_model,
+)
 from torch import Tensor, nn
 from transformers import AutoModelForImageClassification, TrainerCallback, ViTForImageClassification
 
@@ -296,6 +311,10 @@ def of_transformers() -> nn.Module:
     return model
 
 
+def of_another_type() -> nn.Module:
+    return get_peft_model(tiny_vit(), VeraConfig(r=4, target_modules=["q_proj"]))
+
+
 def without_its_wrapper() -> nn.Module:
     return get_peft_model(tiny_vit(), adapter("lora")).get_base_model()
 
@@ -306,12 +325,39 @@ def without_its_wrapper() -> nn.Module:
         (other_name, r"must be the one named 'default', not \['mine'\]"),
         (other_active, r"must be the one named 'default', not \['second'\]"),
         (of_transformers, r"train what peft\.get_peft_model returns"),
+        (of_another_type, r"of type VERA could not be loaded again; those that can are LORA"),
         (without_its_wrapper, r"train what peft\.get_peft_model returns"),
     ],
 )
 def test_adapters_that_could_not_be_saved_are_refused_at_once(tmp_path, make, message):
     with pytest.raises(ValueError, match=message):
         make_trainer(tmp_path, make())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoHaConfig(r=2, **ATTENTION),
+        LoKrConfig(r=2, **ATTENTION),
+        OFTConfig(oft_block_size=4, **ATTENTION),
+        BOFTConfig(boft_block_size=4, **ATTENTION),
+        HRAConfig(r=2, **ATTENTION),
+        LNTuningConfig(target_modules=["layernorm_before"]),
+        FourierFTConfig(n_frequency=10, **ATTENTION),
+    ],
+    ids=lambda config: config.peft_type.value,
+)
+def test_other_adapters_come_back_too(tmp_path, config):
+    tiny_vit().save_pretrained(tmp_path / "base")
+    base = ViTForImageClassification.from_pretrained(tmp_path / "base")
+    trainer = make_trainer(tmp_path, get_peft_model(base, config))
+    trainer.train()
+    trainer.save_model(str(tmp_path / "adapter"))
+    expected = torch.tensor(trainer.predict(trainer.eval_dataset).predictions).exp()
+    pixels = trainer.eval_dataset.columns["pixel_values"]
+    model = BayesianModel.from_pretrained(tmp_path / "adapter")
+    probs = model.predict(pixel_values=pixels, num_samples=4, seed=trainer.args.seed).probs
+    assert torch.allclose(probs, expected, atol=1e-6)
 
 
 def test_a_resting_second_adapter_stays_out_of_it(tmp_path):
