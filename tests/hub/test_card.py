@@ -404,11 +404,12 @@ def test_without_matplotlib_there_is_a_card_without_pictures(tmp_path, monkeypat
     assert "The card has no pictures" in caplog.text and "pip install" in caplog.text
 
 
-@pytest.mark.parametrize("dataset", ["$", r"$\frac{$", r"a\$b$", "x" * 200, "数据 ∑ ∫ 😀"])
+@pytest.mark.parametrize("dataset", ["$", r"$ \frac{ $", r"a \$b$", "x" * 200, "数据 ∑ ∫ 😀"])
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_data_of_any_name_have_a_picture(tmp_path, dataset):
-    card_of(write(tmp_path, evaluations=[evaluation(dataset)]))
+    card = card_of(write(tmp_path, evaluations=[evaluation(dataset)]))
     assert (tmp_path / "reliability.png").is_file()
+    assert {r.dataset_name for r in card.data.eval_results} == {f"{dataset} (test)"}
 
 
 # What others wrote
