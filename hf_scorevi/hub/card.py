@@ -20,7 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from transformers.utils import logging
 
 from .calibration import METRICS, ROWS, hub_dataset, read_evaluations
-from .card_merging import base_model_of, cell, identifier, listed, merge_cards, one_line, plain
+from .card_merging import cell, identifier, listed, merge_cards, names_of, one_line, plain
 from .checkpoint import write_aside
 from .loading import read_config
 from .untrusted import read_json
@@ -101,7 +101,9 @@ def make_card(
     folder = Path(folder)
     metadata = metadata or CardMetadata()
     if metadata.base_model is None:
-        metadata = replace(metadata, base_model=base_model_of(existing))
+        metadata = replace(metadata, base_model=next(iter(names_of(existing, "base_model")), None))
+    if not metadata.datasets:
+        metadata = replace(metadata, datasets=names_of(existing, "datasets"))
     content = _Content(folder, repo_id, metadata)
     return merge_cards(existing, content.render(_draw(folder, content)))
 

@@ -15,12 +15,12 @@ from .untrusted import short
 
 __all__ = [
     "OWNER",
-    "base_model_of",
     "cell",
     "has_own_text",
     "identifier",
     "listed",
     "merge_cards",
+    "names_of",
     "one_line",
     "plain",
 ]
@@ -88,9 +88,10 @@ def merge_cards(existing: str | None, ours: str) -> str:
     return merged.replace("\n", line_end)
 
 
-def base_model_of(card: str | None) -> str | None:
-    """The base model that a card's metadata name, if it is one on the Hub."""
-    return None if card is None else identifier(_parse(_split(card)[0]).get("base_model"))
+def names_of(card: str | None, key: str) -> list[str]:
+    """What a card's metadata have under `key` (`base_model`, `datasets`), as far as it is on the Hub."""
+    found = [] if card is None else listed(_parse(_split(card)[0]).get(key))
+    return [name for name in found if identifier(name)]
 
 
 def has_own_text(card: str) -> bool:
