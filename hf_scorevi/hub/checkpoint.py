@@ -153,7 +153,9 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
 def _base_config(model: nn.Module) -> dict[str, Any]:
     """An adapter's own files do not say which class it belongs to, nor the classes of a new head."""
     base = model.get_base_model()  # type: ignore[operator]
-    return json.loads(base.config.to_json_string(use_diff=False)) | {"architectures": [type(base).__name__]}
+    values = json.loads(base.config.to_json_string(use_diff=False)) | {"architectures": [type(base).__name__]}
+    values.pop("_name_or_path", None)  # the adapter's configuration has it; here a folder would be told to everybody
+    return values
 
 
 def file_names(folder: Path, pattern: re.Pattern[str]) -> list[str]:

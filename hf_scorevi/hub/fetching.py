@@ -24,9 +24,9 @@ from .checkpoint import POSTERIOR_CONFIG_NAME
 from .loading import ADAPTER_NAME, read_config, stored_files
 from .untrusted import read_json, remedy, sha256, short
 
-__all__ = ["fetch_base", "fetch_checkpoint"]
+__all__ = ["GENERATION_NAME", "fetch_base", "fetch_checkpoint"]
 
-_WELCOME = ("calibration.json", "generation_config.json")
+GENERATION_NAME = "generation_config.json"
 _MODEL_NAME = "model.safetensors"
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
 
@@ -72,11 +72,8 @@ def fetch_checkpoint(
                 f"{source} has no {file}: the checkpoint is incomplete. Give another revision, or ask its author to "
                 "push it again."
             )
-    for file in _WELCOME:
-        try:
-            source.fetch(file)
-        except PosteriorCheckpointError as error:
-            logger.warning(f"{error} The checkpoint is loaded without it.")
+    source.try_to_fetch("calibration.json")
+    source.try_to_fetch(GENERATION_NAME)
     return first.parent
 
 
@@ -101,6 +98,8 @@ def fetch_base(name: str, revision: str | None, where: dict[str, Any]) -> tuple[
         return path
 
     config = fetch("config.json")
+    if folder is None:
+        source.try_to_fetch(GENERATION_NAME)
     if (config.parent / _MODEL_NAME).is_file() or (folder is None and source.fetch(_MODEL_NAME)):
         return config.parent, [config.parent / _MODEL_NAME]
     index = fetch(f"{_MODEL_NAME}.index.json")
@@ -143,6 +142,13 @@ class _Repository:
             for stored in (path.resolve(), path.parent / os.readlink(path), path):
                 stored.unlink(missing_ok=True)
         raise PosteriorCheckpointError(f"{file} of {self} was damaged on its way here, twice. Try again.")
+
+    def try_to_fetch(self, file: str) -> None:
+        """A file that a repository may have, and that may be left out while the Hub does not answer."""
+        try:
+            self.fetch(file)
+        except PosteriorCheckpointError as error:
+            logger.warning(f"{error} The model is loaded without it.")
 
     def _download(self, file: str) -> Path | None:
         try:

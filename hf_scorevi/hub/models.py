@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, Pre
 
 from ..errors import PosteriorCheckpointError
 from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, file_names
-from .fetching import fetch_base
+from .fetching import GENERATION_NAME, fetch_base
 from .loading import ADAPTER_NAME, read_config
 from .untrusted import StoredTensors, at_most, read_json, reading, remedy, short
 
@@ -81,7 +81,7 @@ def load_mean(
     path = folder / "config.json"
     weights = StoredTensors(folder / name for name in names)
     config = _build_config(read_json(path), path, max(_FEW, weights.numbers))
-    model, missing = _build(config, weights, path, str(folder), kwargs)
+    model, missing = _build(config, weights, path, folder, kwargs)
     if missing:
         raise PosteriorCheckpointError(
             f"{folder} has no weights for {len(missing)} tensors of the {type(model).__name__} that config.json "
@@ -133,7 +133,7 @@ def _build(
     config: PreTrainedConfig,
     weights: StoredTensors,
     path: Path,
-    name: str,
+    folder: Path,
     kwargs: dict[str, Any],
     packed: int = 2,
 ) -> tuple[PreTrainedModel, list[str]]:
@@ -141,7 +141,7 @@ def _build(
     The model that `config`, read from `path`, describes, and the names of its tensors that `weights` do not have.
 
     Args:
-        name: of the model.
+        folder: which may have settings for generation.
         packed: how many times the numbers that are stored it may have, and some: weights may be shared or quantised.
     """
     cls = _model_class(config, path)
@@ -151,8 +151,8 @@ def _build(
         state = dict(weights.read(weights.shapes))
         loaded: Any = cls.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **kwargs)
     model, info = loaded
-    model.name_or_path = model.config.name_or_path = name
-    if model.can_generate() and (settings := path.with_name("generation_config.json")).is_file():
+    model.name_or_path = model.config.name_or_path = str(folder)
+    if model.can_generate() and (settings := folder / GENERATION_NAME).is_file():
         with reading(settings):
             model.generation_config = GenerationConfig.from_dict(read_json(settings))
     return model, sorted(info["missing_keys"])
@@ -250,4 +250,6 @@ def _load_base(folder: Path, adapter: dict[str, Any], kwargs: dict[str, Any], wh
         # It was quantised while loading; left in the configuration it would mean that its file is.
         kwargs = {"quantization_config": config.quantization_config} | kwargs
         del config.quantization_config
-    return _build(config, weights, path, name, kwargs, packed=16)[0]
+    model = _build(config, weights, path, found, kwargs, packed=16)[0]
+    model.name_or_path = model.config.name_or_path = name
+    return model

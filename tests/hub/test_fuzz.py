@@ -7,7 +7,6 @@ import copy
 import json
 import os
 import random
-import resource
 import signal
 import warnings
 from contextlib import contextmanager
@@ -25,6 +24,10 @@ from hf_scorevi.hub.untrusted import sha256
 from hf_scorevi.metrics.reliability import reliability_bins
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.models import tiny_vit
+
+resource = pytest.importorskip("resource")
+if not Path("/proc/self/statm").exists():
+    pytest.skip("needs Linux, to bound memory", allow_module_level=True)
 
 MANY = int(os.environ.get("FUZZ", "1"))
 VALUES = [

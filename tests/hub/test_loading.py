@@ -127,6 +127,49 @@ def test_a_posterior_that_does_not_fit_is_refused_by_name(saved, damage, message
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_a_posterior_before_its_files_were_named_is_still_read_and_one_after_that_is_not(saved):
+    model, posterior, folder = saved
+    contents = json.loads((folder / POSTERIOR_CONFIG_NAME).read_text())
+    del contents["posterior_sha256"]
+    (folder / POSTERIOR_CONFIG_NAME).write_text(json.dumps(contents | {"format_version": "1.1"}))
+    assert load_posterior(folder, model)[0].names == posterior.names
+    for version in ("1.2", "1.10"):
+        (folder / POSTERIOR_CONFIG_NAME).write_text(json.dumps(contents | {"format_version": version}))
+        with pytest.raises(PosteriorCheckpointError, match="does not name the files of the mean and the posterior"):
+            load_posterior(folder, model)
+
+
+@pytest.mark.parametrize("version", [None, 1, "1", "one.two", "1.2.3", "-1.0", "1.0\n", ["1.0"], "1." + "9" * 20])
+def test_what_is_no_version_is_no_posterior(saved, version):
+    model, _, folder = saved
+    edit_config(folder, format_version=version)
+    with pytest.raises(PosteriorCheckpointError, match=r"is not a posterior's configuration: .* is no format version"):
+        load_posterior(folder, model)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_data": True}, {"num_data": "50"}, {"num_data": 0}, {"num_data": -1}, {"num_data": [50]},
+        {"temperature": "1"}, {"temperature": 0}, {"temperature": -0.5},
+        {"likelihood": [["kind", "nll"]]}, {"method": ""}, {"training": None}, {"posterior": []}, {"posterior": None},
+    ],
+)  # fmt: skip
+def test_settings_of_a_wrong_kind_are_refused(saved, changes):
+    model, _, folder = saved
+    edit_config(folder, **changes)
+    with pytest.raises(PosteriorCheckpointError, match=r"posterior_config\.json is damaged"):
+        load_posterior(folder, model)
+
+
+@pytest.mark.parametrize("weights", [None, [], {}, "classifier.weight", [1], [["classifier.weight"]]])
+def test_a_posterior_over_nothing_is_refused(saved, weights):
+    model, _, folder = saved
+    edit_config(folder, weights=weights)
+    with pytest.raises(PosteriorCheckpointError, match=r"posterior_config\.json is damaged: it does not name its"):
+        load_posterior(folder, model)
+
+
 def test_a_family_that_would_not_fit_into_memory_is_refused_before_it_is_tried(tmp_path):
     model = tiny_vit(hidden_size=72, num_attention_heads=2)
     posterior = Posterior.initialise(select_parameters(model), PosteriorConfig())

@@ -64,7 +64,9 @@ def agree(folder):
 def room(megabytes=200, seconds=5):
     """Inside, nothing may take more memory than that, or more time."""
     resource = pytest.importorskip("resource")
-    pages = Path("/proc/self/statm").read_text().split()[0]
+    if not (statm := Path("/proc/self/statm")).exists():
+        pytest.skip("needs Linux, to bound memory")
+    pages = statm.read_text().split()[0]
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (int(pages) * resource.getpagesize() + megabytes * 2**20, hard))
     start = time.process_time()
@@ -214,6 +216,9 @@ def test_a_language_model_has_its_settings_for_generation(tmp_path, trap):
     edit(trap(tmp_path) / "generation_config.json", custom_generate="evil/repo")
     loaded = BayesianModel.from_pretrained(tmp_path).model.generation_config
     assert (loaded.max_new_tokens, loaded.eos_token_id) == (5, 3)
+    model.name_or_path = str(tmp_path)
+    write(tmp_path / "adapter", get_peft_model(model, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)))
+    assert BayesianModel.from_pretrained(tmp_path / "adapter").model.generation_config.max_new_tokens == 5
     (tmp_path / "generation_config.json").write_text('{"max_new_tokens": NaN}')
     with pytest.raises(PosteriorCheckpointError, match=r"generation_config\.json cannot be read as JSON"):
         BayesianModel.from_pretrained(tmp_path)
