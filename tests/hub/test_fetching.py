@@ -240,7 +240,7 @@ def test_a_base_of_pickles_is_not_read(hub, adapter):
     [
         ({"base_model_name_or_path": "user/gone"}, "user/gone at main is neither a folder nor a repository"),
         ({"base_model_name_or_path": "/home/alice/vit"}, "/home/alice/vit at main is neither a folder nor the name"),
-        ({"base_model_name_or_path": "../vit"}, r"\.\./vit at main is neither a folder nor the name"),
+        ({"base_model_name_or_path": "../no_such_vit"}, r"\.\./no_such_vit at main is neither a folder nor the name"),
         ({"base_model_name_or_path": "https://evil.org/vit"}, "'https://evil.org/vit' .* is neither a folder nor a"),
         ({"base_model_name_or_path": r"\\evil.org\vit"}, "is neither a folder nor a repository"),
         ({"base_model_name_or_path": ["user/base"]}, r"\['user/base'\] .* is neither a folder nor a repository"),
