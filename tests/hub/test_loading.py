@@ -127,6 +127,7 @@ def test_a_posterior_that_does_not_fit_is_refused_by_name(saved, damage, message
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("saved", ["isotropic"], indirect=True)
 def test_a_posterior_before_its_files_were_named_is_still_read_and_one_after_that_is_not(saved):
     model, posterior, folder = saved
     contents = json.loads((folder / POSTERIOR_CONFIG_NAME).read_text())
@@ -140,6 +141,7 @@ def test_a_posterior_before_its_files_were_named_is_still_read_and_one_after_tha
 
 
 @pytest.mark.parametrize("version", [None, 1, "1", "one.two", "1.2.3", "-1.0", "1.0\n", ["1.0"], "1." + "9" * 20])
+@pytest.mark.parametrize("saved", ["isotropic"], indirect=True)
 def test_what_is_no_version_is_no_posterior(saved, version):
     model, _, folder = saved
     edit_config(folder, format_version=version)
@@ -155,6 +157,7 @@ def test_what_is_no_version_is_no_posterior(saved, version):
         {"likelihood": [["kind", "nll"]]}, {"method": ""}, {"training": None}, {"posterior": []}, {"posterior": None},
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("saved", ["isotropic"], indirect=True)
 def test_settings_of_a_wrong_kind_are_refused(saved, changes):
     model, _, folder = saved
     edit_config(folder, **changes)
@@ -163,6 +166,7 @@ def test_settings_of_a_wrong_kind_are_refused(saved, changes):
 
 
 @pytest.mark.parametrize("weights", [None, [], {}, "classifier.weight", [1], [["classifier.weight"]]])
+@pytest.mark.parametrize("saved", ["isotropic"], indirect=True)
 def test_a_posterior_over_nothing_is_refused(saved, weights):
     model, _, folder = saved
     edit_config(folder, weights=weights)
