@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import NonFiniteLossError, PosteriorCheckpointError, PushError
 
 if TYPE_CHECKING:
+    from .metrics.loading import load_metric
     from .modeling import BayesianModel, PredictiveOutput
     from .posterior import PosteriorConfig
     from .training import ScoreVITrainer, ScoreVITrainingArguments
@@ -21,6 +22,7 @@ __all__ = [
     "PushError",
     "ScoreVITrainer",
     "ScoreVITrainingArguments",
+    "load_metric",
 ]
 
 # Imported when they are first asked for: `hf-scorevi --help` need not wait for torch and transformers.
@@ -30,6 +32,7 @@ _HOMES = {
     "PredictiveOutput": "modeling",
     "ScoreVITrainer": "training",
     "ScoreVITrainingArguments": "training",
+    "load_metric": "metrics.loading",
 }
 _PACKAGES = ("blackbox", "hub", "inference", "metrics", "plots", "posterior", "training")
 

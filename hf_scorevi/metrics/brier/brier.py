@@ -1,0 +1,18 @@
+"""`hf_scorevi.metrics.brier` as a module of `evaluate`."""
+
+from typing import Any
+
+import evaluate
+
+from hf_scorevi.metrics import brier
+from hf_scorevi.metrics._evaluate import metric_info
+
+
+class Brier(evaluate.Metric):
+    """See `hf_scorevi.metrics.brier`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return metric_info(brier, "labels")
+
+    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
+        return brier(predictions, references, **options)

@@ -1,0 +1,18 @@
+"""`hf_scorevi.metrics.ece` as a module of `evaluate`."""
+
+from typing import Any
+
+import evaluate
+
+from hf_scorevi.metrics import ece
+from hf_scorevi.metrics._evaluate import metric_info
+
+
+class Ece(evaluate.Metric):
+    """See `hf_scorevi.metrics.ece`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return metric_info(ece, "labels")
+
+    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
+        return ece(predictions, references, **options)
