@@ -1,6 +1,8 @@
 """Pictures of calibration and of posteriors. matplotlib is optional and is imported when a picture is asked for."""
 
 from hf_scorevi.plots._style import COLORS, MARKERS
+from hf_scorevi.plots.accuracy_confidence import accuracy_confidence_curve
+from hf_scorevi.plots.draws import metrics_by_draws
 from hf_scorevi.plots.kinds import KINDS, tensor_kind
 from hf_scorevi.plots.posterior import posterior_diagram
 from hf_scorevi.plots.reliability import reliability_diagram, wilson_interval
@@ -9,6 +11,8 @@ __all__ = [
     "COLORS",
     "KINDS",
     "MARKERS",
+    "accuracy_confidence_curve",
+    "metrics_by_draws",
     "posterior_diagram",
     "reliability_diagram",
     "tensor_kind",

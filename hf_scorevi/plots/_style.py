@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from hf_scorevi.plots._layers import shortened
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
 # which is too pale for lines on white. The markers differ too, for prints in grey.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v")
+
+LEGEND_WIDTH = 72  # characters of a legend of one column, so that it ends within the picture
 
 
 def new_figure(height: float, asked_by: str) -> "Figure":
@@ -35,9 +39,10 @@ def bare_frame(axes: "Axes") -> None:
 def outer_legend(figure: "Figure", title: str | None, columns: int = 1) -> None:
     """A legend above the axes, because curves may run through any corner of them.
 
-    The title belongs to the legend, as the layout would draw a title of the figure across it.
+    The title belongs to the legend, as the layout would draw a title of the figure across it. Names are no formulas,
+    and those too long for one column get an ellipsis.
     """
-    figure.legend(
+    legend = figure.legend(
         loc="outside upper left",
         frameon=False,
         ncols=columns,
@@ -48,3 +53,10 @@ def outer_legend(figure: "Figure", title: str | None, columns: int = 1) -> None:
         title_fontproperties={"size": 12, "weight": "bold"},
         alignment="left",
     )
+    texts = legend.get_texts()
+    if columns == 1:
+        short = shortened([text.get_text() for text in texts], LEGEND_WIDTH, LEGEND_WIDTH)
+        for text, label in zip(texts, short, strict=True):
+            text.set_text(label)
+    for text in (*texts, legend.get_title()):
+        text.set_parse_math(False)
