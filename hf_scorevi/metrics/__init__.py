@@ -7,11 +7,16 @@ from hf_scorevi.metrics.calibration import classification_metrics
 from hf_scorevi.metrics.classwise_ece import classwise_ece
 from hf_scorevi.metrics.ece import ece
 from hf_scorevi.metrics.nll import nll, nll_from_log_probabilities
+from hf_scorevi.metrics.ood_detection import ood_detection
 from hf_scorevi.metrics.per_example import summary_from_scores
+from hf_scorevi.metrics.pooled_ece import pooled_ece
 from hf_scorevi.metrics.reliability import ReliabilityBins, bin_confidences, reliability_bins
+from hf_scorevi.metrics.risk_coverage import RiskCoverage, risk_coverage_curve
+from hf_scorevi.metrics.soft_nll import soft_nll
 
 __all__ = [
     "ReliabilityBins",
+    "RiskCoverage",
     "accuracy",
     "adaptive_ece",
     "bin_confidences",
@@ -21,6 +26,10 @@ __all__ = [
     "ece",
     "nll",
     "nll_from_log_probabilities",
+    "ood_detection",
+    "pooled_ece",
     "reliability_bins",
+    "risk_coverage_curve",
+    "soft_nll",
     "summary_from_scores",
 ]

@@ -5,6 +5,7 @@ Only the metrics' scripts import this file: nothing else in the package needs `e
 
 import inspect
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Literal
 
 import evaluate
@@ -34,15 +35,23 @@ _INPUTS = {
 }
 
 
-def metric_info(
-    function: Callable[..., Any], inputs: Literal["labels", "distributions", "outliers", "draws"]
-) -> evaluate.MetricInfo:
-    """What `evaluate` asks of a module that calls `function`, whose docstring ends with its source."""
+def metric_info(name: str, inputs: Literal["labels", "distributions", "outliers", "draws"]) -> evaluate.MetricInfo:
+    """What `evaluate` asks of the module of a metric, whose plain function's docstring ends with its source."""
     features, meaning = _INPUTS[inputs]
-    description, _, source = (inspect.getdoc(function) or "").partition("\n\nSource: ")
+    description, _, source = (inspect.getdoc(_plain_function(name)) or "").partition("\n\nSource: ")
     return evaluate.MetricInfo(
         description=description,
         citation=source,
-        inputs_description=f"\n\n{meaning}\nOther arguments: those of `hf_scorevi.metrics.{function.__name__}`.\n",
+        inputs_description=f"\n\n{meaning}\nOther arguments: those of `hf_scorevi.metrics.{name}`.\n",
         features=features,
     )
+
+
+def compute(name: str, *inputs: Any, **options: Any) -> dict[str, Any]:
+    """The value of a metric's plain function."""
+    return _plain_function(name)(*inputs, **options)
+
+
+def _plain_function(name: str) -> Callable[..., Any]:
+    # By name: a script that imported `ece` from here would, to a type checker, import itself, ece/ece.py.
+    return getattr(import_module("hf_scorevi.metrics"), name)

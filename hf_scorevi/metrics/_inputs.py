@@ -30,15 +30,45 @@ def check_probabilities(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Probabilities [examples, classes] in their own dtype and labels [examples] as int64, or a ValueError."""
-    array = _check_table(probabilities, "probabilities")
+    array = check_predictions(probabilities)
+    return array, check_labels(labels, *array.shape)
+
+
+def check_predictions(probabilities: npt.ArrayLike, name: str = "probabilities") -> npt.NDArray[Any]:
+    """Probabilities [examples, classes] in their own dtype, or a ValueError."""
+    array = _check_table(probabilities, name)
+    check_distributions(
+        array,
+        name,
+        "apply softmax to logits first",
+        "apply softmax, in float32 or better, and average probabilities, not logits",
+    )
+    return array
+
+
+def check_label_distributions(label_distributions: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Label distributions [examples, classes] in their own dtype, or a ValueError."""
+    array = as_array(label_distributions, "label_distributions")
+    if array.shape != shape:
+        raise ValueError(
+            f"label_distributions must have the shape {list(shape)} of the predictions, not {list(array.shape)}: "
+            "give for each example the share of annotators that chose each class"
+        )
+    _check_real(array, "label_distributions")
+    remedy = "divide each example's counts by their sum"
+    check_distributions(array, "label_distributions", remedy, remedy)
+    return array
+
+
+def check_distributions(array: npt.NDArray[Any], name: str, if_negative: str, if_unnormalised: str) -> None:
+    """A ValueError with the remedy unless the rows of `array` [rows, classes] are distributions."""
     with np.errstate(invalid="ignore", over="ignore"):
         sums = array.sum(axis=1, dtype=np.float64)  # summed through a small buffer: no float64 copy of the array
     # A NaN or an infinity anywhere in a row shows in its sum.
-    _refuse_rows(~np.isfinite(sums), "probabilities", "holds NaN or infinity: the model's outputs overflowed")
+    _refuse_rows(~np.isfinite(sums), name, "holds NaN or infinity: the model's outputs overflowed")
     if array.min() < 0:
-        _refuse_rows(array.min(axis=1) < 0, "probabilities", "holds a negative value: apply softmax to logits first")
-    check_row_sums(sums, "probabilities", "apply softmax, in float32 or better, and average probabilities, not logits")
-    return array, _check_labels(labels, *array.shape)
+        _refuse_rows(array.min(axis=1) < 0, name, f"holds a negative value: {if_negative}")
+    check_row_sums(sums, name, if_unnormalised)
 
 
 def check_log_probabilities(
@@ -52,12 +82,48 @@ def check_log_probabilities(
         "log_probabilities",
         "holds NaN or +infinity: the model's outputs overflowed",
     )
-    return array, _check_labels(labels, *array.shape)
+    return array, check_labels(labels, *array.shape)
 
 
 def check_row_sums(sums: npt.NDArray[np.float64], name: str, remedy: str, first_row: int = 0) -> None:
     """A ValueError for the first of `sums` [rows] that is not one."""
     _refuse_rows(np.abs(sums - 1.0) > SUM_TOLERANCE, name, f"does not sum to one: {remedy}", sums, first_row)
+
+
+def check_labels(labels: npt.ArrayLike, num_examples: int, num_classes: int) -> npt.NDArray[np.int64]:
+    """Labels [examples] as int64, or a ValueError."""
+    array = as_array(labels, "labels")
+    if array.shape != (num_examples,):
+        raise ValueError(
+            f"labels must have the shape [{num_examples}], one for each row of predictions, not {list(array.shape)}: "
+            "give class indices, not one-hot rows"
+        )
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, not {array.dtype}: convert class indices with .astype(int)")
+    outside = (array < 0) | (array >= num_classes)
+    if outside.any():
+        index = int(outside.argmax())
+        raise ValueError(
+            f"labels[{index}] is {array[index]}, outside the {num_classes} classes 0 to {num_classes - 1}: "
+            "leave out ignored examples (label -100) and check the model's id2label"
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def check_scores(scores: npt.ArrayLike, num_examples: int | None = None) -> npt.NDArray[np.float64]:
+    """Scores [examples] as float64, infinite ones too, or a ValueError."""
+    array = as_array(scores, "scores")
+    if num_examples is not None and array.shape != (num_examples,):
+        raise ValueError(
+            f"scores must have the shape [{num_examples}], one for each row of predictions, not {list(array.shape)}"
+        )
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"scores must have the shape [examples], at least one, not {list(array.shape)}")
+    _check_real(array, "scores")
+    missing = np.isnan(array)
+    if missing.any():
+        raise ValueError(f"scores[{int(missing.argmax())}] is NaN: the model's outputs overflowed")
+    return array.astype(np.float64, copy=False)
 
 
 def check_num_bins(num_bins: int) -> None:
@@ -75,28 +141,13 @@ def _check_table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         )
     if array.size == 0:
         raise ValueError(f"{name} is empty, its shape is {list(array.shape)}: give at least one example")
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name} must be real numbers, not {array.dtype}: convert with .astype(float)")
+    _check_real(array, name)
     return array
 
 
-def _check_labels(labels: npt.ArrayLike, num_examples: int, num_classes: int) -> npt.NDArray[np.int64]:
-    array = as_array(labels, "labels")
-    if array.shape != (num_examples,):
-        raise ValueError(
-            f"labels must have the shape [{num_examples}], one for each row of predictions, not {list(array.shape)}: "
-            "give class indices, not one-hot rows"
-        )
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"labels must be integers, not {array.dtype}: convert class indices with .astype(int)")
-    outside = (array < 0) | (array >= num_classes)
-    if outside.any():
-        index = int(outside.argmax())
-        raise ValueError(
-            f"labels[{index}] is {array[index]}, outside the {num_classes} classes 0 to {num_classes - 1}: "
-            "leave out ignored examples (label -100) and check the model's id2label"
-        )
-    return array.astype(np.int64, copy=False)
+def _check_real(array: npt.NDArray[Any], name: str) -> None:
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be real numbers, not {array.dtype}: convert with .astype(float)")
 
 
 def _refuse_rows(

@@ -30,13 +30,12 @@ def classification_metrics(
     """
     array = as_array(probabilities, "probabilities")  # once here, so that a tensor leaves its device once
     targets = as_array(labels, "labels")
-    calibration = ece(array, targets, num_bins)
     return {
-        **accuracy(array, targets),
-        **nll(array, targets),
-        "ece": calibration["ece"],
-        "ece_bins": calibration["num_bins"],
+        "accuracy": accuracy(array, targets)["accuracy"],
+        "nll": nll(array, targets)["nll"],
+        "ece": ece(array, targets, num_bins)["ece"],
+        "ece_bins": int(num_bins),
         "classwise_ece": classwise_ece(array, targets, num_bins)["classwise_ece"],
         "adaptive_ece": adaptive_ece(array, targets, num_bins)["adaptive_ece"],
-        **brier(array, targets),
+        "brier": brier(array, targets)["brier"],
     }

@@ -1,8 +1,14 @@
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+ROOT = Path(__file__).parents[2]
 Predictions = tuple[np.ndarray, np.ndarray]
 
 
@@ -17,3 +23,25 @@ def make_predictions() -> Callable[..., Predictions]:
         return probabilities, np.minimum(below.sum(axis=1), num_classes - 1)
 
     return make
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a program in a fresh process of this Python, with caches of its own."""
+    processes = []
+
+    def run(code: str, *arguments: str, cwd: Path = tmp_path) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code), *arguments],
+            cwd=cwd,
+            env=os.environ | {"HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()

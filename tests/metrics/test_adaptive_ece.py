@@ -29,6 +29,8 @@ def test_agrees_with_loops(make_predictions, seed, num_bins):
     assert adaptive_ece(probabilities, labels, num_bins) == {
         "adaptive_ece": pytest.approx(adaptive_ece_by_loops(probabilities, labels, num_bins), rel=1e-9),
         "num_bins": num_bins,
+        "binning": "equal_mass",
+        "norm": "l1",
     }
 
 

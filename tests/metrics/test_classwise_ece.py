@@ -36,6 +36,8 @@ def test_agrees_with_loops(make_predictions, num_bins, dtype):
     assert classwise_ece(probabilities, labels, num_bins) == {
         "classwise_ece": pytest.approx(classwise_ece_by_loops(probabilities, labels, num_bins), rel=1e-9),
         "num_bins": num_bins,
+        "binning": "equal_width",
+        "norm": "l1",
     }
 
 

@@ -25,6 +25,8 @@ def test_agrees_with_loops(make_predictions, seed, num_bins):
     assert result == {
         "ece": pytest.approx(ece_by_loops(probabilities, labels, num_bins), rel=1e-9),
         "num_bins": num_bins,
+        "binning": "equal_width",
+        "norm": "l1",
     }
 
 

@@ -17,7 +17,7 @@ def test_agrees_with_sklearn(make_predictions, seed):
 
 
 def test_is_in_nats_per_example():
-    assert nll([[0.25] * 4] * 3, [0, 1, 3]) == {"nll": pytest.approx(math.log(4))}
+    assert nll([[0.25] * 4] * 3, [0, 1, 3]) == {"nll": pytest.approx(math.log(4)), "unit": "nats"}
 
 
 def test_certain_and_right_is_a_plain_zero():

@@ -1,5 +1,7 @@
 """Expected calibration error over bins of equal mass, which follow the confidences to where they are."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,7 +9,7 @@ from hf_scorevi.metrics._chunks import top_label
 from hf_scorevi.metrics._inputs import check_num_bins, check_probabilities
 
 
-def adaptive_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, float | int]:
+def adaptive_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
     """Mean over examples of |accuracy - mean confidence| of the example's bin, in [0, 1], for bins of equal mass.
 
     Top-label, as `ece`. Examples are sorted by confidence and cut into `num_bins` groups whose sizes differ by at most
@@ -20,7 +22,7 @@ def adaptive_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: 
         num_bins: number of bins, at least 1. With fewer examples each has a bin of its own.
 
     Returns:
-        `{"adaptive_ece": float, "num_bins": int}`
+        `{"adaptive_ece": float, "num_bins": int, "binning": "equal_mass", "norm": "l1"}`
 
     Raises:
         ValueError: wrong shapes, empty input, values that are no probabilities, labels out of range, num_bins < 1.
@@ -37,4 +39,9 @@ def adaptive_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: 
     sizes[: len(ranks) % num_bins] += 1
     bins = np.searchsorted(np.cumsum(sizes)[:-1], ranks, side="right")
     gaps = np.bincount(bins, weights=(predictions == targets) - confidences)
-    return {"adaptive_ece": float(np.abs(gaps).sum() / len(ranks)), "num_bins": int(num_bins)}
+    return {
+        "adaptive_ece": float(np.abs(gaps).sum() / len(ranks)),
+        "num_bins": int(num_bins),
+        "binning": "equal_mass",
+        "norm": "l1",
+    }

@@ -4,15 +4,14 @@ from typing import Any
 
 import evaluate
 
-from hf_scorevi.metrics import adaptive_ece
-from hf_scorevi.metrics._evaluate import metric_info
+from hf_scorevi.metrics._evaluate import compute, metric_info
 
 
 class AdaptiveEce(evaluate.Metric):
     """See `hf_scorevi.metrics.adaptive_ece`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return metric_info(adaptive_ece, "labels")
+        return metric_info("adaptive_ece", "labels")
 
     def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        return adaptive_ece(predictions, references, **options)
+        return compute("adaptive_ece", predictions, references, **options)

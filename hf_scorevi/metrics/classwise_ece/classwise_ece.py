@@ -4,15 +4,14 @@ from typing import Any
 
 import evaluate
 
-from hf_scorevi.metrics import classwise_ece
-from hf_scorevi.metrics._evaluate import metric_info
+from hf_scorevi.metrics._evaluate import compute, metric_info
 
 
 class ClasswiseEce(evaluate.Metric):
     """See `hf_scorevi.metrics.classwise_ece`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return metric_info(classwise_ece, "labels")
+        return metric_info("classwise_ece", "labels")
 
     def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        return classwise_ece(predictions, references, **options)
+        return compute("classwise_ece", predictions, references, **options)

@@ -4,15 +4,14 @@ from typing import Any
 
 import evaluate
 
-from hf_scorevi.metrics import ece
-from hf_scorevi.metrics._evaluate import metric_info
+from hf_scorevi.metrics._evaluate import compute, metric_info
 
 
 class Ece(evaluate.Metric):
     """See `hf_scorevi.metrics.ece`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return metric_info(ece, "labels")
+        return metric_info("ece", "labels")
 
     def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        return ece(predictions, references, **options)
+        return compute("ece", predictions, references, **options)

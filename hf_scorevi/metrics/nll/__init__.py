@@ -1,5 +1,7 @@
 """Negative log-likelihood of the labels: a strictly proper score, and the one that punishes confident errors most."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,7 +9,7 @@ from hf_scorevi.metrics._chunks import row_chunks
 from hf_scorevi.metrics._inputs import check_log_probabilities, check_probabilities, check_row_sums
 
 
-def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
+def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, Any]:
     """Mean of -log p(label), in nats per example, in [0, inf].
 
     A label of probability exactly zero makes the result infinite: nothing is clipped. Where float32 rounds small
@@ -18,7 +20,7 @@ def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]
         labels: [examples], integer class indices.
 
     Returns:
-        `{"nll": float}`
+        `{"nll": float, "unit": "nats"}`
 
     Raises:
         ValueError: wrong shapes, empty input, values that are no probabilities, labels out of range.
@@ -31,7 +33,7 @@ def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]
         return _mean_nll(np.log(of_labels))
 
 
-def nll_from_log_probabilities(log_probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
+def nll_from_log_probabilities(log_probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, Any]:
     """As `nll`, from log-probabilities, which tell 1e-50 from zero in any floating-point type.
 
     Args:
@@ -40,7 +42,7 @@ def nll_from_log_probabilities(log_probabilities: npt.ArrayLike, labels: npt.Arr
         labels: [examples], integer class indices.
 
     Returns:
-        `{"nll": float}`, in nats per example.
+        `{"nll": float, "unit": "nats"}`
 
     Raises:
         ValueError: wrong shapes, empty input, values that are no log-probabilities, labels out of range.
@@ -53,5 +55,5 @@ def nll_from_log_probabilities(log_probabilities: npt.ArrayLike, labels: npt.Arr
     return _mean_nll(checked[np.arange(len(targets)), targets].astype(np.float64))
 
 
-def _mean_nll(log_likelihoods: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {"nll": float(0.0 - log_likelihoods.mean())}  # 0 - x, because -0.0 would be printed as such
+def _mean_nll(log_likelihoods: npt.NDArray[np.float64]) -> dict[str, Any]:
+    return {"nll": float(0.0 - log_likelihoods.mean()), "unit": "nats"}  # 0 - x, because -0.0 would be printed as such

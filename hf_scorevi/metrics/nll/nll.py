@@ -4,15 +4,14 @@ from typing import Any
 
 import evaluate
 
-from hf_scorevi.metrics import nll
-from hf_scorevi.metrics._evaluate import metric_info
+from hf_scorevi.metrics._evaluate import compute, metric_info
 
 
 class Nll(evaluate.Metric):
     """See `hf_scorevi.metrics.nll`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return metric_info(nll, "labels")
+        return metric_info("nll", "labels")
 
     def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        return nll(predictions, references, **options)
+        return compute("nll", predictions, references, **options)

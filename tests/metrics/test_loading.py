@@ -1,0 +1,173 @@
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+
+import hf_scorevi
+from hf_scorevi import metrics
+from hf_scorevi.metrics.loading import metric_folder, metric_names
+
+evaluate = pytest.importorskip("evaluate")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def caches(tmp_path_factory):
+    """evaluate copies scripts and keeps predictions here. One folder: it remembers from where it imports scripts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE"):
+            patch.setattr(evaluate.config, name, tmp_path_factory.mktemp(name))
+        yield
+
+
+@pytest.fixture
+def inputs(make_predictions):
+    """Of every kind of metric: predictions and, if there are any, references."""
+    probabilities, labels = make_predictions(num_examples=60)
+    human = np.random.default_rng(1).multinomial(10, probabilities) / 10
+    draws = np.random.default_rng(2).dirichlet(np.ones(4), size=(60, 3))
+    kinds = {
+        "soft_nll": (probabilities, human),
+        "soft_ece": (probabilities, human),
+        "ood_detection": (probabilities.max(axis=1), labels % 2),
+        "predictive_uncertainty": (draws,),
+    }
+    return lambda name: kinds.get(name, (probabilities, labels))
+
+
+def named(values):
+    return dict(zip(("predictions", "references"), values, strict=False))
+
+
+def same(value, expected):
+    np.testing.assert_equal(value, expected)  # also of NaN
+    assert value.keys() == expected.keys()
+
+
+def test_there_is_a_folder_for_each_metric():
+    names = metric_names()
+    assert "ece" in names and "nll" in names
+    for name in names:
+        assert callable(getattr(metrics, name)), name
+        assert name in metrics.__all__
+        assert {path.name for path in metric_folder(name).iterdir()} >= {"__init__.py", f"{name}.py", "README.md"}
+
+
+@pytest.mark.parametrize("name", metric_names())
+def test_gives_what_the_function_gives(name, inputs):
+    values = inputs(name)
+    expected = getattr(metrics, name)(*values)
+    module = hf_scorevi.load_metric(name)
+    assert isinstance(module, evaluate.Metric)
+    same(module.compute(**named(values)), expected)
+    for start in range(0, 60, 25):  # in batches, of float32 too
+        module.add_batch(**named([value[start : start + 25] for value in values]))
+    same(module.compute(), expected)
+
+
+@pytest.mark.parametrize("name", metric_names())
+def test_names_itself_and_its_source(name):
+    module = hf_scorevi.load_metric(name)
+    assert module.name == name
+    assert module.description
+    assert module.citation or name == "accuracy"
+    assert f"hf_scorevi.metrics.{name}" in module.inputs_description
+
+
+def test_functions_are_still_functions_afterwards():
+    for name in metric_names():
+        hf_scorevi.load_metric(name)
+        assert callable(getattr(metrics, name))
+
+
+def test_float32_is_not_rounded_again(make_predictions):
+    probabilities, labels = make_predictions()
+    probabilities = probabilities.astype(np.float32)
+    module = hf_scorevi.load_metric("brier", keep_in_memory=True)
+    assert module.compute(predictions=probabilities, references=labels) == metrics.brier(probabilities, labels)
+
+
+def test_options_go_to_the_function(inputs):
+    predictions, references = inputs("ece")
+    module = hf_scorevi.load_metric("ece")
+    result = module.compute(predictions=predictions, references=references, num_bins=7)
+    assert result == metrics.ece(predictions, references, num_bins=7)
+    with pytest.raises(TypeError, match="num_bin"):
+        module.compute(predictions=predictions, references=references, num_bin=7)
+
+
+def test_one_example_at_a_time(inputs):
+    predictions, references = inputs("nll")
+    module = hf_scorevi.load_metric("nll")
+    for prediction, reference in zip(predictions, references, strict=True):
+        module.add(prediction=prediction, reference=reference)
+    assert module.compute() == metrics.nll(predictions, references)
+
+
+def test_bad_input_is_the_functions_error():
+    module = hf_scorevi.load_metric("ece")
+    with pytest.raises(ValueError, match="row 1 of probabilities \\(sum 7\\) does not sum to one"):
+        module.compute(predictions=[[0.2, 0.8], [3.0, 4.0]], references=[0, 1])
+
+
+def test_evaluate_loads_the_folder_and_combines(inputs):
+    predictions, references = inputs("ece")
+    both = evaluate.combine([str(metric_folder("ece")), hf_scorevi.load_metric("nll"), str(metric_folder("mce"))])
+    both.add_batch(predictions=predictions, references=references)
+    result = both.compute()
+    assert result["ece"] == metrics.ece(predictions, references)["ece"]
+    assert result["nll"] == metrics.nll(predictions, references)["nll"]
+    assert result["ece_num_bins"] == result["mce_num_bins"] == 15
+
+
+def test_infinity_comes_through():
+    module = hf_scorevi.load_metric("nll")
+    assert module.compute(predictions=[[0.0, 1.0]], references=[0])["nll"] == math.inf
+
+
+def test_refuses_other_names():
+    for name in ("f1", "", "../metrics/ece", "loading"):
+        with pytest.raises(ValueError, match=r"there is no metric .*: the names are accuracy, .* ece,"):
+            hf_scorevi.load_metric(name)
+    with pytest.raises(TypeError):
+        hf_scorevi.load_metric("ece", num_bins=10)  # that is for compute
+
+
+def test_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "evaluate", None)
+    with pytest.raises(ImportError, match='pip install "hf_scorevi\\[evaluate\\]"'):
+        hf_scorevi.load_metric("ece")
+
+
+def test_functions_need_neither_evaluate_nor_torch(run_python):
+    code = """
+        import sys, hf_scorevi.metrics as metrics
+        metrics.ece([[0.2, 0.8]], [1])
+        print(sorted({"evaluate", "torch", "datasets", "scipy"} & set(sys.modules)))
+    """
+    assert run_python(code).communicate()[0] == "[]\n"
+
+
+@pytest.mark.slow
+def test_two_processes(run_python, make_predictions, tmp_path):
+    probabilities, labels = make_predictions(num_examples=101)
+    np.savez(tmp_path / "predictions.npz", probabilities=probabilities, labels=labels)
+    code = """
+        import json, sys
+        import numpy as np
+        import hf_scorevi
+
+        data, rank = np.load("predictions.npz"), int(sys.argv[1])
+        module = hf_scorevi.load_metric(
+            "ece", cache_dir="cache", num_process=2, process_id=rank, experiment_id="halves"
+        )
+        mine = np.array_split(np.arange(101), 2)[rank]
+        for part in np.array_split(mine, 3):
+            module.add_batch(predictions=data["probabilities"][part], references=data["labels"][part])
+        print(json.dumps(module.compute(num_bins=10)))
+    """
+    processes = [run_python(code, str(rank), cwd=tmp_path) for rank in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert outputs[1] == "null\n"
+    assert json.loads(outputs[0]) == metrics.ece(probabilities, labels, 10)
