@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import top_label
 from hf_scorevi.metrics._inputs import check_probabilities
-from hf_scorevi.plots._style import COLORS
+from hf_scorevi.plots._style import COLORS, MARKERS
 from hf_scorevi.plots.reliability import wilson_interval
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Predictions = tuple[npt.ArrayLike, npt.ArrayLike]
 LINES = ("-", "--", "-.", ":")  # told apart in grey too, where a line has too many points for markers
+FEW = 20  # points that have markers
 
 
 def top_labels(
@@ -50,5 +51,7 @@ def rate_line(
     """The line of the `index`-th curve in a band of 95 % Wilson intervals of its `rates` among `counts` > 0."""
     color = COLORS[index % len(COLORS)]
     low, high = wilson_interval(rates, counts)
-    axes.plot(x, rates, color=color, linestyle=LINES[index % len(LINES)], linewidth=1.8, label=label)
+    marker = MARKERS[index % len(MARKERS)] if len(x) <= FEW else None
+    line = LINES[index % len(LINES)]
+    axes.plot(x, rates, color=color, linestyle=line, linewidth=1.8, marker=marker, markersize=4, label=label)
     axes.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)
