@@ -60,15 +60,19 @@ def check_label_distributions(label_distributions: npt.ArrayLike, shape: tuple[i
     return array
 
 
-def check_distributions(array: npt.NDArray[Any], name: str, if_negative: str, if_unnormalised: str) -> None:
+def check_distributions(
+    array: npt.NDArray[Any], name: str, if_negative: str, if_unnormalised: str, first_row: int = 0
+) -> None:
     """A ValueError with the remedy unless the rows of `array` [rows, classes] are distributions."""
     with np.errstate(invalid="ignore", over="ignore"):
         sums = array.sum(axis=1, dtype=np.float64)  # summed through a small buffer: no float64 copy of the array
     # A NaN or an infinity anywhere in a row shows in its sum.
-    _refuse_rows(~np.isfinite(sums), name, "holds NaN or infinity: the model's outputs overflowed")
+    overflowed = ~np.isfinite(sums)
+    _refuse_rows(overflowed, name, "holds NaN or infinity: the model's outputs overflowed", first_row=first_row)
     if array.min() < 0:
-        _refuse_rows(array.min(axis=1) < 0, name, f"holds a negative value: {if_negative}")
-    check_row_sums(sums, name, if_unnormalised)
+        negative = array.min(axis=1) < 0
+        _refuse_rows(negative, name, f"holds a negative value: {if_negative}", first_row=first_row)
+    check_row_sums(sums, name, if_unnormalised, first_row)
 
 
 def check_log_probabilities(

@@ -5,17 +5,35 @@ import torch
 from hf_scorevi.metrics import (
     accuracy,
     adaptive_ece,
+    aurc,
     brier,
     classification_metrics,
     classwise_ece,
+    debiased_ece,
     ece,
+    mce,
     nll,
+    pooled_ece,
     reliability_bins,
+    risk_coverage_curve,
+    soft_ece,
+    soft_nll,
 )
 from hf_scorevi.metrics._inputs import as_array
 
-BINNED = [adaptive_ece, classification_metrics, classwise_ece, ece, reliability_bins]
-METRICS = [accuracy, brier, nll, *BINNED]
+BINNED = [
+    adaptive_ece,
+    brier,
+    classification_metrics,
+    classwise_ece,
+    debiased_ece,
+    ece,
+    mce,
+    pooled_ece,
+    reliability_bins,
+]
+METRICS = [accuracy, aurc, nll, risk_coverage_curve, *BINNED]
+SOFT = [soft_nll, soft_ece]
 GOOD = [[0.2, 0.8], [0.5, 0.5]]
 
 BAD_PROBABILITIES = {
@@ -98,3 +116,58 @@ def test_does_not_copy_arrays_or_tensors():
 def test_takes_bfloat16():
     tensor = torch.tensor([[0.25, 0.75]], dtype=torch.bfloat16)
     np.testing.assert_array_equal(as_array(tensor, "x"), [[0.25, 0.75]])
+
+
+@pytest.mark.parametrize("metric", SOFT)
+@pytest.mark.parametrize("case", BAD_PROBABILITIES)
+def test_soft_metrics_refuse_what_are_no_probabilities(metric, case):
+    probabilities, message = BAD_PROBABILITIES[case]
+    with pytest.raises(ValueError, match=message):
+        metric(probabilities, GOOD)
+
+
+BAD_DISTRIBUTIONS = {
+    "labels": ([0, 1], "label_distributions must have the shape \\[2, 2\\].*not \\[2\\]: give for each example"),
+    "too few": ([[0.5, 0.5]], "label_distributions must have the shape \\[2, 2\\]"),
+    "other classes": ([[0.5, 0.3, 0.2]] * 2, "label_distributions must have the shape \\[2, 2\\]"),
+    "ragged": ([[0.5, 0.5], [1.0]], "label_distributions is not a regular array"),
+    "text": ([["a", "b"]] * 2, "label_distributions must be real numbers"),
+    "counts": ([[3, 7], [1, 9]], "row 0 of label_distributions \\(sum 10\\) does not sum to one: divide each"),
+    "negative": ([[0.5, 0.5], [1.5, -0.5]], "row 1 of label_distributions holds a negative value: divide"),
+    "NaN": ([[0.5, np.nan], [0.5, 0.5]], "row 0 of label_distributions holds NaN"),
+}
+
+
+@pytest.mark.parametrize("metric", SOFT)
+@pytest.mark.parametrize("case", BAD_DISTRIBUTIONS)
+def test_refuses_what_are_no_label_distributions(metric, case):
+    distributions, message = BAD_DISTRIBUTIONS[case]
+    with pytest.raises(ValueError, match=message):
+        metric(GOOD, distributions)
+
+
+def test_soft_ece_refuses_numbers_of_bins():
+    with pytest.raises(ValueError, match="num_bins must be an integer of at least 1"):
+        soft_ece(GOOD, GOOD, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("metric", [*METRICS, *SOFT])
+def test_takes_tensors_of_any_precision(metric, dtype):
+    # Values that all of them hold exactly, on edges between bins, equal ones, zero and one, and a bin for many.
+    rows = [[0.25, 0.75, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0], [0.625, 0.25, 0.125], [0.5, 0.25, 0.25]]
+    labels = [1, 1, 2, 0, 2]
+    references = torch.tensor(rows[::-1], dtype=dtype) if metric in SOFT else torch.tensor(labels)
+    value = metric(torch.tensor(rows, dtype=dtype), references)
+    expected = metric(rows, rows[::-1] if metric in SOFT else labels)
+    np.testing.assert_equal(_plain(value), _plain(expected))
+
+
+def test_names_bfloat16_rows_that_rounding_has_spoilt():
+    spoilt = torch.tensor([[0.4, 0.6]], dtype=torch.bfloat16)  # 1.002 in sum
+    with pytest.raises(ValueError, match="does not sum to one: apply softmax, in float32 or better"):
+        accuracy(spoilt, [0])
+
+
+def _plain(value):
+    return value if isinstance(value, dict) else vars(value)
