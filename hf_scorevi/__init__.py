@@ -7,8 +7,9 @@ from .errors import NonFiniteLossError, PosteriorCheckpointError, PushError
 
 if TYPE_CHECKING:
     from .metrics.loading import load_metric
-    from .modeling import BayesianModel, PredictiveOutput
+    from .modeling import BayesianModel
     from .posterior import PosteriorConfig
+    from .predictive import PredictiveOutput, RegressionOutput
     from .training import ScoreVITrainer, ScoreVITrainingArguments
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "PosteriorConfig",
     "PredictiveOutput",
     "PushError",
+    "RegressionOutput",
     "ScoreVITrainer",
     "ScoreVITrainingArguments",
     "load_metric",
@@ -29,7 +31,8 @@ __all__ = [
 _HOMES = {
     "BayesianModel": "modeling",
     "PosteriorConfig": "posterior",
-    "PredictiveOutput": "modeling",
+    "PredictiveOutput": "predictive",
+    "RegressionOutput": "predictive",
     "ScoreVITrainer": "training",
     "ScoreVITrainingArguments": "training",
     "load_metric": "metrics.loading",

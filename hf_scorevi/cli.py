@@ -267,7 +267,15 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.parser.error("--create-pr goes with --update-card, for a repository on the Hub")
     where = {"revision": options.revision, "subfolder": options.subfolder, "token": options.token}
 
-    from .hub import add_evaluation, fetch_checkpoint, push_figures, read_evaluations, write_card, write_evaluations
+    from .hub import (
+        add_evaluation,
+        fetch_checkpoint,
+        push_figures,
+        read_evaluations,
+        read_recalibration,
+        write_card,
+        write_evaluations,
+    )
 
     folder = fetch_checkpoint(options.name, **where)
     evaluation = _measure(options, folder)
@@ -275,7 +283,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json is not None:
         options.json.write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n", encoding="utf-8")
     if options.update_card and is_local:
-        write_evaluations(folder, add_evaluation(read_evaluations(folder), evaluation))
+        evaluations = add_evaluation(read_evaluations(folder), evaluation)
+        write_evaluations(folder, evaluations, read_recalibration(folder))
         print(write_card(folder))
     elif options.update_card:
         commit = push_figures(folder, evaluation, options.name, create_pr=options.create_pr, **where)

@@ -30,6 +30,7 @@ from .image_data import (
     to_image,
 )
 from .modeling import BayesianModel
+from .posthoc import example_hashes
 from .training import ScoreVITrainingArguments
 from .training.posterior_trainer import PosteriorTrainer
 
@@ -61,7 +62,8 @@ def evaluate(
         arguments: further `TrainingArguments`, e.g. `dataloader_num_workers`, `use_cpu`, `bf16`.
 
     Raises:
-        ValueError: there are no figures for such a model or data (several labels an example, no labels, no rows).
+        ValueError: there are no figures for such a model or data (several labels an example, no labels, no rows), or
+            the model was recalibrated on some of these data.
     """
     if len(dataset) == 0:  # type: ignore[arg-type]
         raise ValueError("There are no figures of no data: the dataset is empty.")
@@ -192,12 +194,23 @@ def _kept_attributes(model: nn.Module) -> Iterator[None]:
 class _Evaluator(PosteriorTrainer):
     def __init__(self, model: BayesianModel, args: ScoreVITrainingArguments, data_collator: Any) -> None:
         super().__init__(model.model, args, data_collator)
+        self._predictor = model
+        self.recalibration = model.recalibration
         self.posterior = model.posterior
         self.posterior.to_params_device()
         self._stored = model.stored
 
     def _stored_posterior(self) -> StoredPosterior:
         return self._stored
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        fitted = self.recalibration
+        if fitted is not None and fitted.seen.knows(example_hashes(self._predictor.inputs_of(inputs))):
+            raise ValueError(
+                f"Some of these data are among those that the model was recalibrated on ({fitted.dataset}), so their "
+                "figures would be too good. Measure on others."
+            )
+        return super().prediction_step(model, inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Figures are the caller's to show."""

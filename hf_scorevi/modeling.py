@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import copy
 import os
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
-from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedConfig, PreTrainedModel, default_data_collator
 
-from .batch_norm import kept_running_statistics, refresh_running_statistics
 from .errors import PushError
 from .hub import (
     CardMetadata,
@@ -28,45 +26,30 @@ from .hub import (
     push_checkpoint,
     read_checkpoint,
     read_evaluations,
+    read_recalibration,
     save_posterior,
     write_card,
     write_evaluations,
 )
 from .posterior import Posterior, PosteriorConfig, draw_seed
-from .predictive import PredictiveAverage
+from .posthoc import Recalibration
+from .prediction import Predictor
+from .recalibration import fit_recalibration
 
-__all__ = ["BayesianModel", "PredictiveOutput"]
-
-
-@dataclass
-class PredictiveOutput:
-    """
-    The posterior predictive of a classifier. B examples, K classes, S draws; uncertainties in nats.
-
-    Attributes:
-        probs: probabilities averaged over draws, (B, K).
-        entropy: of `probs`, total uncertainty, (B,).
-        expected_entropy: entropy averaged over draws: the part that better knowledge of the weights would leave, (B,).
-        mutual_information: entropy − expected_entropy: the part that comes from the weights' uncertainty, (B,).
-        samples: probabilities of each draw, (S, B, K).
-    """
-
-    probs: Tensor
-    entropy: Tensor
-    expected_entropy: Tensor
-    mutual_information: Tensor
-    samples: Tensor
+__all__ = ["BayesianModel"]
 
 
-class BayesianModel:
+class BayesianModel(Predictor):
     """
     A model, whose weights are the posterior's mean, and the posterior over them.
 
     ```python
     model = BayesianModel.from_pretrained("outputs/demo/checkpoint")
     out = model.predict(pixel_values=x, num_samples=16, seed=0)
+    out = model.predict_dataset(test_data, num_samples=16, seed=0)
     with model.sample(seed=0) as drawn:      # an ordinary model with the weights of one draw
         logits = drawn(pixel_values=x).logits
+    classifier = pipeline("image-classification", model=model, image_processor=processor)
     ```
 
     Args:
@@ -74,6 +57,7 @@ class BayesianModel:
         posterior: over its weights.
         stored: the settings it was learned with.
         evaluations: what was measured of it.
+        recalibration: what was fitted to held-out data (`calibrate`), to be applied to every predictive.
     """
 
     def __init__(
@@ -82,10 +66,12 @@ class BayesianModel:
         posterior: Posterior,
         stored: StoredPosterior,
         evaluations: Sequence[Evaluation] = (),
+        recalibration: Recalibration | None = None,
     ) -> None:
         self.model = model.eval()
         self.posterior = posterior
         self.evaluations = list(evaluations)
+        self.recalibration = recalibration
         self.stored = stored
 
     @classmethod
@@ -123,7 +109,8 @@ class BayesianModel:
         folder = fetch_checkpoint(name, revision=revision, subfolder=subfolder, **where)
         contents = read_checkpoint(folder)
         model = load_mean(folder, base_model, model_kwargs, base_kwargs=where)
-        return cls(model, *load_posterior(folder, model, contents), read_evaluations(folder))
+        posterior, stored = load_posterior(folder, model, contents)
+        return cls(model, posterior, stored, read_evaluations(folder), read_recalibration(folder))
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], *, push_to_hub: bool = False, repo_id: str | None = None, **kwargs: Any
@@ -138,11 +125,54 @@ class BayesianModel:
         """
         self.model.save_pretrained(folder)  # type: ignore[operator]
         save_posterior(folder, self.model, self.posterior, self.stored)
-        write_evaluations(folder, self.evaluations)
+        write_evaluations(folder, self.evaluations, self.recalibration)
         if push_to_hub:
             push_checkpoint(folder, repo_id or os.path.basename(os.path.abspath(folder)), **kwargs)
         else:
             write_card(folder, repo_id=repo_id)
+
+    def calibrate(
+        self,
+        dataset: Dataset,
+        *,
+        temperature: bool = True,
+        posterior_scale: bool = False,
+        num_samples: int = 16,
+        seed: int = 0,
+        batch_size: int = 32,
+        data_collator: Callable[[list[Any]], dict[str, Any]] = default_data_collator,
+    ) -> Recalibration:
+        """
+        Fit a temperature of the predictive, and (or) a factor for the posterior's standard deviations, to the negative
+        log-likelihood of held-out data. It is applied to every predictive from then on, and saved and pushed with the
+        model; earlier evaluations, of another predictive, are dropped.
+
+        Neither the training nor the test data will do: `hf_scorevi.evaluation.evaluate` refuses data that are found
+        among these.
+
+        Args:
+            dataset: of rows as the Trainer takes them, with `labels`, one class an example.
+            temperature: fit one; costs `num_samples` passes over the data.
+            posterior_scale: fit one, by ten times as many passes; together with a temperature, each width is judged
+                after its own.
+            num_samples, seed: of the draws.
+            batch_size, data_collator: as in `predict_dataset`.
+
+        Raises:
+            ValueError: nothing to fit, or these data have no labels, or the model is no classifier.
+        """
+        found = fit_recalibration(
+            self,
+            dataset,
+            temperature=temperature,
+            posterior_scale=posterior_scale,
+            num_samples=num_samples,
+            seed=seed,
+            batch_size=batch_size,
+            data_collator=data_collator,
+        )
+        self.recalibration, self.evaluations = found, []
+        return found
 
     def push_to_hub(
         self,
@@ -172,7 +202,7 @@ class BayesianModel:
         with TemporaryDirectory() as folder:
             self.model.save_pretrained(folder)  # type: ignore[operator]
             save_posterior(folder, self.model, self.posterior, self.stored)
-            write_evaluations(folder, self.evaluations)
+            write_evaluations(folder, self.evaluations, self.recalibration)
             try:
                 return push_checkpoint(
                     folder,
@@ -201,11 +231,6 @@ class BayesianModel:
         """The posterior's."""
         return self.stored.config
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.posterior.params[0].device
-
     def to(self, device: torch.device | str) -> BayesianModel:
         """Move weights and posterior; the dtype stays float32."""
         self.model.to(device)
@@ -215,7 +240,7 @@ class BayesianModel:
     @contextmanager
     def sample(self, seed: int = 0) -> Iterator[nn.Module]:
         """The model with the weights of one draw inside the `with`, and its mean again after it."""
-        with self.posterior.sampled(draw_seed(seed, 0)):
+        with self.posterior.sampled(draw_seed(seed, 0), self.posterior_scale):
             yield self.model
 
     def merge_and_unload(self, seed: int = 0, *, use_mean: bool = False) -> PreTrainedModel:
@@ -242,64 +267,3 @@ class BayesianModel:
         with nullcontext() if use_mean else self.sample(seed):
             drawn = copy.deepcopy(self.model)
         return drawn.merge_and_unload()  # type: ignore[operator]
-
-    @torch.no_grad()
-    def predict(
-        self,
-        *,
-        num_samples: int = 16,
-        seed: int | None = None,
-        use_mean: bool = False,
-        batch_norm_batches: Sequence[Mapping[str, Any]] | None = None,
-        **inputs: Any,
-    ) -> PredictiveOutput:
-        """
-        The posterior predictive for `inputs`, given as to the model's forward.
-
-        Args:
-            num_samples: posterior draws S; each costs one forward pass.
-            seed: of the draws; the same seed gives the same weights for every call. Default: fresh draws.
-            use_mean: predict with the mean's weights alone: one pass, no uncertainty of the weights.
-            batch_norm_batches: arguments of the model's forward, of training examples, from which batch normalisation
-                gathers statistics for each draw; default: all draws use the mean's.
-
-        Raises:
-            ValueError: `num_samples` below 1.
-        """
-        if not use_mean and num_samples < 1:
-            raise ValueError(
-                f"num_samples must be at least 1, not {num_samples!r}; for the mean's prediction say use_mean=True."
-            )
-        if seed is None:
-            seed = secrets.randbits(63)  # torch.seed() would reseed the global generator
-        inputs = {k: self._moved(v) for k, v in inputs.items()}
-        average = PredictiveAverage()
-        samples = []
-        self.model.eval()
-        for draw in range(1 if use_mean else num_samples):
-            if use_mean:
-                logits = self._logits(inputs)
-            else:
-                with self.posterior.sampled(draw_seed(seed, draw)), kept_running_statistics(self.model):
-                    if batch_norm_batches is not None:
-                        batches = ({k: self._moved(v) for k, v in batch.items()} for batch in batch_norm_batches)
-                        refresh_running_statistics(self.model, batches)
-                    logits = self._logits(inputs)
-            average.add(logits)
-            samples.append(logits.float().softmax(-1))
-        return PredictiveOutput(
-            probs=average.log_probs.exp(),
-            entropy=average.entropy,
-            expected_entropy=average.expected_entropy,
-            mutual_information=average.mutual_information,
-            samples=torch.stack(samples),
-        )
-
-    def _moved(self, value: Any) -> Any:
-        return value.to(self.device) if isinstance(value, Tensor) else value
-
-    def _logits(self, inputs: dict[str, Any]) -> Tensor:
-        output = self.model(**inputs)
-        if not hasattr(output, "logits"):
-            raise TypeError(f"{type(self.model).__name__} returns no logits; predict() is for classifiers so far.")
-        return output.logits

@@ -1,6 +1,13 @@
 """How a posterior is stored beside its mean, described on a card, pushed to the Hub and fetched from it."""
 
-from .calibration import CALIBRATION_NAME, Evaluation, add_evaluation, read_evaluations, write_evaluations
+from .calibration import (
+    CALIBRATION_NAME,
+    Evaluation,
+    add_evaluation,
+    read_evaluations,
+    read_recalibration,
+    write_evaluations,
+)
 from .card import CardMetadata, make_card, write_card
 from .checkpoint import (
     FORMAT_VERSION,
@@ -10,6 +17,7 @@ from .checkpoint import (
     save_posterior,
     write_aside,
 )
+from .data_names import describe_data
 from .fetching import fetch_checkpoint
 from .keys import file_keys
 from .loading import load_posterior, read_checkpoint
@@ -28,6 +36,7 @@ __all__ = [
     "Part",
     "StoredPosterior",
     "add_evaluation",
+    "describe_data",
     "fetch_checkpoint",
     "file_keys",
     "load_mean",
@@ -39,6 +48,7 @@ __all__ = [
     "read_base_config",
     "read_checkpoint",
     "read_evaluations",
+    "read_recalibration",
     "save_posterior",
     "write_aside",
     "write_card",

@@ -16,12 +16,20 @@ from transformers.utils import logging
 
 from ..errors import PosteriorCheckpointError
 from ..metrics import ReliabilityBins
+from ..posthoc import Recalibration
 from .card_merging import OWNER, identifier, plain
 from .checkpoint import write_aside
 from .loading import read_config, stored_files
 from .untrusted import read_json, short
 
-__all__ = ["CALIBRATION_NAME", "Evaluation", "add_evaluation", "read_evaluations", "write_evaluations"]
+__all__ = [
+    "CALIBRATION_NAME",
+    "Evaluation",
+    "add_evaluation",
+    "read_evaluations",
+    "read_recalibration",
+    "write_evaluations",
+]
 
 CALIBRATION_NAME = "calibration.json"
 # Figures and weights by their names on a card, in its order.
@@ -36,7 +44,7 @@ METRICS = {
 }
 BINNED = ("ece", "classwise_ece", "adaptive_ece")
 ROWS = {"predictive": "posterior predictive", "mean": "mean weights alone"}
-_FORMAT_VERSION = "1.0"
+_FORMAT_VERSION = "1.1"
 _MAX_TEXT = 200
 _MAX_ENTRIES = 100
 
@@ -61,6 +69,7 @@ class Evaluation:
         metrics: figures by name, of the `predictive` and of the `mean` weights.
         by_num_samples: the predictive's after fewer draws, each with its `num_samples`.
         reliability: bins of both, for a classifier.
+        recalibrated: whether the predictive was that of a `Recalibration`.
     """
 
     dataset: str
@@ -73,6 +82,7 @@ class Evaluation:
     num_bins: int = 15
     by_num_samples: list[dict[str, float]] = field(default_factory=list)
     reliability: dict[str, ReliabilityBins] = field(default_factory=dict)
+    recalibrated: bool = False
 
     @property
     def data(self) -> tuple[str, str | None, str | None]:
@@ -100,7 +110,9 @@ class Evaluation:
 
     def results(self, task: str | None) -> list[EvalResult]:
         """Every figure as the Hub takes it, for a model's `task`; those that are not finite are left out."""
-        draws = {"num_samples": self.num_samples, "seed": self.seed}
+        draws: dict[str, Any] = {"num_samples": self.num_samples, "seed": self.seed}
+        if self.recalibrated:
+            draws["recalibrated"] = True
         return [
             EvalResult(
                 task_type=task or "other",
@@ -131,6 +143,7 @@ class Evaluation:
             "num_samples": self.num_samples,
             "num_bins": self.num_bins,
             "seed": self.seed,
+            "recalibrated": self.recalibrated,
             "is_binned": any(metric in BINNED for metric in shown),
             "columns": [METRICS[metric] for metric in shown],
             "rows": [(row, title, [_shown(own.get(metric)) for metric in shown]) for row, title, own in rows],
@@ -166,6 +179,7 @@ class Evaluation:
                     for own in _short_list(values["by_num_samples"])
                 ],
                 reliability={_text(row): ReliabilityBins.from_dict(own) for row, own in values["reliability"].items()},
+                recalibrated=_flag(values.get("recalibrated", False)),
             )
         except KeyError as error:
             raise ValueError(f"{error} is missing") from error
@@ -194,6 +208,12 @@ def _whole(value: Any, least: int = 1) -> int:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{short(value)} is neither true nor false")
+    return value
+
+
 def _figures(values: dict[str, Any]) -> dict[str, float]:
     return {_text(name): _figure(value) for name, value in values.items()}
 
@@ -216,21 +236,26 @@ def _finite(figures: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def write_evaluations(folder: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> None:
+def write_evaluations(
+    folder: str | os.PathLike[str], evaluations: Sequence[Evaluation], recalibration: Recalibration | None = None
+) -> None:
     """
-    Write `calibration.json` into a checkpoint's folder, tied to its weights; without evaluations, remove it.
+    Write `calibration.json` into a checkpoint's folder, tied to its weights; without anything to write, remove it.
 
     Raises:
         ValueError: an evaluation is not one that could be read again. The file stays as it was.
     """
     path = Path(folder) / CALIBRATION_NAME
-    if not evaluations:
+    if not evaluations and recalibration is None:
         path.unlink(missing_ok=True)
         return
     described = [evaluation.to_dict() for evaluation in evaluations]
     for values in _short_list(described):
         Evaluation.from_dict(values)
     contents = {"format_version": _FORMAT_VERSION, **_weights_of(Path(folder)), "evaluations": described}
+    if recalibration is not None:
+        contents["recalibration"] = recalibration.to_dict()
+        Recalibration.from_dict(contents["recalibration"])
     text = json.dumps(contents, indent=2, allow_nan=False) + "\n"
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
@@ -243,8 +268,36 @@ def read_evaluations(folder: str | os.PathLike[str]) -> list[Evaluation]:
         PosteriorCheckpointError: the file is damaged, or of a newer format.
     """
     path = Path(folder) / CALIBRATION_NAME
-    if not path.is_file():
+    contents = _contents(path)
+    if contents is None:
         return []
+    try:
+        return [Evaluation.from_dict(values) for values in _short_list(contents.get("evaluations"))]
+    except ValueError as error:
+        raise _damaged(path, error, "Delete it, and measure again with `hf-scorevi evaluate`.") from error
+
+
+def read_recalibration(folder: str | os.PathLike[str]) -> Recalibration | None:
+    """
+    The recalibration of the weights in `folder`, if there is one; none, with a warning, if it is of other weights.
+
+    Raises:
+        PosteriorCheckpointError: the file is damaged, or of a newer format.
+    """
+    path = Path(folder) / CALIBRATION_NAME
+    contents = _contents(path)
+    if contents is None or contents.get("recalibration") is None:
+        return None
+    try:
+        return Recalibration.from_dict(contents["recalibration"])
+    except ValueError as error:
+        raise _damaged(path, error, "Delete it, and recalibrate with `BayesianModel.calibrate`.") from error
+
+
+def _contents(path: Path) -> dict[str, Any] | None:
+    """What the file holds, if it is there and of the weights beside it."""
+    if not path.is_file():
+        return None
     contents = read_json(path)
     version = contents.get("format_version")
     if not isinstance(version, str) or version.split(".")[0] != _FORMAT_VERSION.split(".")[0]:
@@ -252,18 +305,17 @@ def read_evaluations(folder: str | os.PathLike[str]) -> list[Evaluation]:
             f"{path} has format version {short(version)}; this hf_scorevi reads {_FORMAT_VERSION}. Upgrade "
             "hf_scorevi, or delete the file and measure again with `hf-scorevi evaluate`."
         )
-    if any(contents.get(key) != value for key, value in _weights_of(Path(folder)).items()):
+    if any(contents.get(key) != value for key, value in _weights_of(path.parent).items()):
         logger.warning(
             f"{path} has the figures of other weights than those beside it, and is left out. Measure these with "
             "`hf-scorevi evaluate`."
         )
-        return []
-    try:
-        return [Evaluation.from_dict(values) for values in _short_list(contents.get("evaluations"))]
-    except ValueError as error:
-        raise PosteriorCheckpointError(
-            f"{path} is damaged ({error}). Delete it, and measure again with `hf-scorevi evaluate`."
-        ) from error
+        return None
+    return contents
+
+
+def _damaged(path: Path, error: ValueError, remedy: str) -> PosteriorCheckpointError:
+    return PosteriorCheckpointError(f"{path} is damaged ({error}). {remedy}")
 
 
 def add_evaluation(evaluations: Sequence[Evaluation], new: Evaluation) -> list[Evaluation]:

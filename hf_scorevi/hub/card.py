@@ -19,7 +19,8 @@ from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 from jinja2 import Environment, StrictUndefined
 from transformers.utils import logging
 
-from .calibration import METRICS, ROWS, hub_dataset, read_evaluations
+from ..posthoc import Recalibration
+from .calibration import METRICS, ROWS, hub_dataset, read_evaluations, read_recalibration
 from .card_merging import cell, identifier, listed, merge_cards, names_of, one_line, plain
 from .checkpoint import write_aside
 from .loading import read_config
@@ -129,18 +130,18 @@ class _Content:
         contents = self.contents = read_config(folder)
         self.given = given
         self.evaluations = read_evaluations(folder)
+        self.recalibration = _describe_recalibration(read_recalibration(folder))
         self.training = _mapping(contents, "training")
         self.is_adapter = isinstance(contents.get("base_config"), dict)
         path = folder / "config.json"
         config = _mapping(contents, "base_config") or (read_json(path) if path.is_file() else {})
         self.num_labels = len(_mapping(config, "id2label"))
         self.architecture = _architecture(config)
-        # What to average over draws, where it is not the probabilities of classes.
-        self.outputs = None
+        self.outputs = None  # what is predicted, where it is not one of several classes
         if config.get("problem_type") == "multi_label_classification":
-            self.outputs = "logits.sigmoid()"
+            self.outputs = "labels"
         if is_regression := _mapping(contents, "likelihood").get("kind") == "gaussian":
-            self.outputs = "logits"
+            self.outputs = "numbers"
         task, processor, file = next(
             (own for suffix, own in _TASKS.items() if self.architecture.endswith(suffix)), (None, None, "")
         )
@@ -217,6 +218,23 @@ class _Content:
         names = {"hf_scorevi": "hf_scorevi", "torch": "PyTorch", "transformers": "Transformers"}
         names |= {"peft": "PEFT"} if self.is_adapter else {}
         return [f"{title} {cell(versions[key])}" for key, title in names.items() if key in versions]
+
+
+def _describe_recalibration(found: Recalibration | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    parts = {
+        f"temperature {found.temperature:.3g}": found.temperature != 1,
+        f"posterior standard deviations times {found.posterior_scale:.3g}": found.posterior_scale != 1,
+    }
+    given = ", ".join(part for part in (found.dataset, found.dataset_config, found.split) if part)
+    return {
+        "how": " and ".join(part for part, is_fitted in parts.items() if is_fitted) or "temperature 1",
+        "data": plain(given),
+        "num_examples": f"{found.num_examples:,}",
+        "nll_before": f"{found.nll_before:.4f}",
+        "nll_after": f"{found.nll_after:.4f}",
+    }
 
 
 def _describe_posterior(contents: Mapping[str, Any]) -> dict[str, Any]:

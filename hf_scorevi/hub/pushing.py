@@ -23,7 +23,14 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from transformers.utils import logging
 
 from ..errors import PushError
-from .calibration import CALIBRATION_NAME, Evaluation, add_evaluation, read_evaluations, write_evaluations
+from .calibration import (
+    CALIBRATION_NAME,
+    Evaluation,
+    add_evaluation,
+    read_evaluations,
+    read_recalibration,
+    write_evaluations,
+)
 from .card import CARD_NAME, CardMetadata, make_card
 from .card_merging import has_own_text
 from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, POSTERIOR_FILE, write_aside
@@ -158,7 +165,8 @@ def push_figures(
             theirs = api.hf_hub_download(repo_id, place + POSTERIOR_CONFIG_NAME, revision=head)
             if Path(theirs).read_bytes() != (folder / POSTERIOR_CONFIG_NAME).read_bytes():
                 raise ValueError("the weights there have changed since these were measured.")
-            write_evaluations(aside, add_evaluation(read_evaluations(aside), evaluation))
+            evaluations = add_evaluation(read_evaluations(aside), evaluation)
+            write_evaluations(aside, evaluations, read_recalibration(aside))
             card = make_card(aside, repo_id=repo_id, existing=_remote_card(api, repo_id, head, place))
             (aside / CARD_NAME).write_text(card, encoding="utf-8")
             changed = [CALIBRATION_NAME, CARD_NAME, *(path.name for path in aside.glob("*.png"))]

@@ -170,9 +170,9 @@ class Posterior:
         return [self.shards.part(i, e) for i, e in zip(index, noise, strict=True)]
 
     @contextmanager
-    def sampled(self, seed: int) -> Iterator[Sample]:
+    def sampled(self, seed: int, scale: float = 1.0) -> Iterator[Sample]:
         """
-        The model with weights of one draw, θ = m + Λ^(−½)ε, inside the `with`; the mean, bit for bit, after it,
+        The model with weights of one draw, θ = m + scale·Λ^(−½)ε, inside the `with`; the mean, bit for bit, after it,
         whatever happens inside.
 
         Raises:
@@ -184,7 +184,7 @@ class Posterior:
         with torch.no_grad():
             mean = [p.detach().clone() for p in self.params]
         try:
-            self._perturb_(seed)
+            self._perturb_(seed, scale)
             yield Sample(self.params, mean, self._changed)
         finally:
             with torch.no_grad():
@@ -194,11 +194,11 @@ class Posterior:
             self._changed()
 
     @torch.no_grad()
-    def _perturb_(self, seed: int) -> None:
+    def _perturb_(self, seed: int, scale: float) -> None:
         for number, index in enumerate(self.buckets):
             noise = self.bucket_noise(seed, number)
             self.family.scale_noise_(noise, index)
-            torch._foreach_add_([self.params[i] for i in index], noise)
+            torch._foreach_add_([self.params[i] for i in index], noise, alpha=scale)
         self._changed()
 
     def _changed(self) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
-import datasets
 import numpy as np
 from transformers import EvalPrediction
 
 from ..metrics import classification_metrics, reliability_bins, summary_from_scores
 
-__all__ = ["CalibrationMetrics", "describe_data", "draw_counts", "is_classification"]
+__all__ = ["CalibrationMetrics", "draw_counts", "is_classification"]
 
 _BINS = 15
 
@@ -20,26 +18,6 @@ _BINS = 15
 def draw_counts(num_samples: int) -> list[int]:
     """The numbers of draws after which a classifier is judged: powers of two below `num_samples`, and it."""
     return [2**i for i in range((num_samples - 1).bit_length())] + [num_samples]
-
-
-def describe_data(dataset: Any) -> dict[str, Any]:
-    """
-    `dataset`, `dataset_config` and `split` of an evaluation: of data from the Hub as they are called there. Others
-    have the name of their class; where files lie on somebody's machine is not told.
-    """
-    if not isinstance(dataset, datasets.Dataset):
-        return {"dataset": "unnamed data" if dataset is None else type(dataset).__name__}
-    # A data set keeps the name of its repository without that of the user, which its cache knows.
-    own = re.compile(rf"[\\/]([\w.-]+)___{re.escape(dataset.info.dataset_name or '')}[\\/]")
-    users = {found.group(1) for file in dataset.cache_files if (found := own.search(file["filename"]))}
-    if len(users) != 1:
-        return {"dataset": "unnamed data"}
-    config = dataset.info.config_name
-    return {
-        "dataset": f"{users.pop()}/{dataset.info.dataset_name}",
-        "dataset_config": None if config == "default" else config,
-        "split": None if dataset.split is None else str(dataset.split),
-    }
 
 
 def is_classification(outputs: Any, labels: Any) -> bool:

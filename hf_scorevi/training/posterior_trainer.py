@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,20 @@ from ..batch_norm import (
     kept_running_statistics,
     refresh_running_statistics,
 )
-from ..hub import POSTERIOR_CONFIG_NAME, Evaluation, StoredPosterior, save_posterior, write_evaluations
+from ..hub import (
+    POSTERIOR_CONFIG_NAME,
+    Evaluation,
+    StoredPosterior,
+    describe_data,
+    save_posterior,
+    write_evaluations,
+)
 from ..posterior import Posterior, draw_seed, summarise
-from ..predictive import OutputAverage, PredictiveAverage, per_example_scores
+from ..posthoc import Recalibration
+from ..predictive import LabelsAverage, OutputAverage, PredictiveAverage, per_example_scores
 from .checkpointing import INCOMPLETE, load_posterior_into, load_weights, publish, record_callbacks, rotate
 from .distributed import reshard
-from .evaluation import CalibrationMetrics, describe_data, draw_counts, is_classification
+from .evaluation import CalibrationMetrics, draw_counts, is_classification
 from .pushing import PushingTrainer
 from .statistics_batches import spread_batches
 
@@ -43,11 +51,13 @@ class PosteriorTrainer(PushingTrainer):
 
     Attributes:
         posterior: the live `Posterior`, whose mean is the model's weights.
+        recalibration: applied to the predictive of evaluations; training knows none.
         evaluation: what the last evaluation or prediction with labels has shown. It is saved with the weights
             (`calibration.json`, the card) until these change.
     """
 
     evaluation: Evaluation | None
+    recalibration: Recalibration | None = None
     model: nn.Module
     posterior: Posterior
 
@@ -100,15 +110,15 @@ class PosteriorTrainer(PushingTrainer):
         mean = _first(outputs)
         problem = getattr(getattr(self.model, "config", None), "problem_type", None)
         exclusive_classes = problem not in ("regression", "multi_label_classification")
-        average: PredictiveAverage | OutputAverage
+        average: PredictiveAverage | LabelsAverage | OutputAverage
         if exclusive_classes and is_classification(mean, labels):
-            average = PredictiveAverage()
+            average = PredictiveAverage(1.0 if self.recalibration is None else self.recalibration.temperature)
         else:
-            average = OutputAverage(probabilities=problem == "multi_label_classification")
+            average = LabelsAverage() if problem == "multi_label_classification" else OutputAverage()
         losses, scores = [], []
         counts = draw_counts(self.args.eval_num_samples)
         for draw in range(self.args.eval_num_samples):
-            with self.posterior.sampled(draw_seed(self.args.seed, draw)), self._statistics_of(draw):
+            with self._sampled(draw), self._statistics_of(draw):
                 loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
             average.add(_first(outputs))
             if draw + 1 in counts and labels is not None and isinstance(average, PredictiveAverage):
@@ -123,6 +133,10 @@ class PosteriorTrainer(PushingTrainer):
             return loss, None, None
         by_draws = torch.stack(scores, dim=1) if scores else mean.new_zeros(len(mean), 0, 4)
         return loss, (average.outputs, mean, by_draws), labels
+
+    def _sampled(self, draw: int) -> AbstractContextManager[Any]:
+        scale = 1.0 if self.recalibration is None else self.recalibration.posterior_scale
+        return self.posterior.sampled(draw_seed(self.args.seed, draw), scale)
 
     def _refresh_batch_norm(self) -> None:
         """Give batch normalisation the mean's statistics, if weights have moved since it last had them."""
@@ -164,7 +178,7 @@ class PosteriorTrainer(PushingTrainer):
         if self.args.batch_norm_per_draw and self._gathers_statistics:
             self._follow_model()
             for draw in range(self.args.eval_num_samples):
-                with self.posterior.sampled(draw_seed(self.args.seed, draw)), kept_running_statistics(self.model):
+                with self._sampled(draw), kept_running_statistics(self.model):
                     self._gather_statistics()
                     self._draw_statistics.append(RunningStatistics(self.model))
         try:
@@ -185,7 +199,8 @@ class PosteriorTrainer(PushingTrainer):
             draws = self.args.eval_num_samples
             after = zip(draw_counts(draws), found.get("by_num_samples", []), strict=False)
             found["by_num_samples"] = [{"num_samples": count} | figures for count, figures in after]
-            self.evaluation = Evaluation(**describe_data(dataset), num_samples=draws, seed=self.args.seed, **found)
+            found |= {"num_samples": draws, "seed": self.args.seed, "recalibrated": self.recalibration is not None}
+            self.evaluation = Evaluation(**describe_data(dataset), **found)
             self._evaluated_step = self.state.global_step
 
     def _name_data(self, name: str | None) -> None:

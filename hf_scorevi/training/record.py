@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from .evaluation import describe_data
+from ..hub import describe_data
 
 __all__ = ["training_record"]
 

@@ -1,0 +1,294 @@
+"""What a model with a posterior predicts, for one batch or for a data set."""
+
+from __future__ import annotations
+
+import inspect
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import default_data_collator
+from transformers.utils import ModelOutput, find_labels, logging  # type: ignore[attr-defined]
+
+from .batch_norm import refresh_running_statistics
+from .hub import StoredPosterior
+from .posterior import Posterior, draw_seed, mix
+from .posthoc import Recalibration
+from .predictive import (
+    ClassCollector,
+    PredictiveOutput,
+    RegressionCollector,
+    RegressionOutput,
+    drawn_outputs,
+    vectorised_outputs,
+)
+
+__all__ = ["Draws", "Predictor"]
+
+Batch = Mapping[str, Any]
+
+# Batches that a draw is used for before the next is made, so that the noise costs next to nothing beside the passes;
+# their inputs are held on the device meanwhile.
+_GROUP_BATCHES, _GROUP_BYTES = 64, 1 << 28
+
+
+@dataclass
+class Draws:
+    """Which draws, and what of them is kept."""
+
+    seeds: list[int] | None  # None: the mean's weights
+    scale: float = 1.0
+    temperature: float = 1.0
+    at_once: int = 1
+    samples: bool = False
+    logits: bool = False
+    levels: Sequence[float] = ()
+    prepare: Callable[[], None] | None = None
+
+
+class Predictor:
+    """
+    The predicting part of `BayesianModel`.
+
+    Attributes:
+        model: holds the posterior's mean.
+        posterior: over its weights.
+        recalibration: what was fitted to held-out data, and is applied to every predictive; `None` for nothing.
+        num_samples, seed: of the draws when the model is called like an ordinary one, by a pipeline for instance.
+    """
+
+    model: nn.Module
+    posterior: Posterior
+    stored: StoredPosterior
+    recalibration: Recalibration | None = None
+    num_samples: int = 16
+    seed: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.posterior.params[0].device
+
+    @property
+    def posterior_scale(self) -> float:
+        """Factor of the posterior's standard deviations in every draw: that of the recalibration, or 1."""
+        return 1.0 if self.recalibration is None else self.recalibration.posterior_scale
+
+    @property
+    def kind(self) -> str:
+        """What is predicted: one of several `"classes"`, several independent `"labels"`, or `"numbers"`."""
+        if self.stored.config.noise_variance is not None:
+            return "numbers"
+        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
+        return "labels" if problem == "multi_label_classification" else "classes"
+
+    @torch.no_grad()
+    def predict(
+        self,
+        *,
+        num_samples: int = 16,
+        seed: int | None = None,
+        use_mean: bool = False,
+        return_samples: bool = True,
+        return_logits: bool = False,
+        draws_at_once: int = 1,
+        quantile_levels: Sequence[float] = (0.05, 0.5, 0.95),
+        batch_norm_batches: Sequence[Batch] | None = None,
+        **inputs: Any,
+    ) -> PredictiveOutput | RegressionOutput:
+        """
+        The posterior predictive for `inputs`, given as to the model's forward.
+
+        Args:
+            num_samples: posterior draws S; each costs one forward pass.
+            seed: of the draws; the same seed gives the same weights for every call. Default: fresh draws.
+            use_mean: predict with the mean's weights alone, without recalibration: one pass, no uncertainty of the
+                weights.
+            return_samples: keep each draw's probabilities; without them (and `return_logits`) the memory of
+                a prediction does not grow with S.
+            return_logits: keep each draw's logits.
+            draws_at_once: draws that share a pass by `torch.func.vmap`, with their weights held side by side. Faster
+                where few weights are Bayesian (a head, whose body is then computed once) or the model and the batch
+                are small; the numbers are those of single passes up to rounding.
+            quantile_levels: of a regression's predictive.
+            batch_norm_batches: arguments of the model's forward, of training examples, from which batch normalisation
+                gathers statistics for each draw; default: all draws use the mean's.
+
+        Returns:
+            `RegressionOutput` of a model trained with a squared error, `PredictiveOutput` of others.
+
+        Raises:
+            ValueError: `num_samples` or `draws_at_once` below 1; levels outside (0, 1).
+            TypeError: the model's outputs have no logits.
+        """
+        draws = self._draws(num_samples, seed, use_mean, draws_at_once, return_samples, return_logits, quantile_levels)
+        if batch_norm_batches is not None:
+            if draws_at_once > 1:
+                raise ValueError("batch_norm_batches goes with one draw at a time: leave out draws_at_once.")
+            draws.prepare = lambda: refresh_running_statistics(self.model, map(self._moved, batch_norm_batches))
+        (output,) = self._predict_group([self._moved(inputs)], draws)
+        return output
+
+    @torch.no_grad()
+    def predict_dataset(
+        self,
+        dataset: Dataset | Iterable[Any],
+        *,
+        batch_size: int = 32,
+        data_collator: Callable[[list[Any]], dict[str, Any]] = default_data_collator,
+        num_workers: int = 0,
+        num_samples: int = 16,
+        seed: int | None = None,
+        fresh_draws: bool = False,
+        use_mean: bool = False,
+        return_samples: bool = False,
+        return_logits: bool = False,
+        draws_at_once: int = 1,
+        quantile_levels: Sequence[float] = (0.05, 0.5, 0.95),
+    ) -> PredictiveOutput | RegressionOutput:
+        """
+        The posterior predictive for every row of a data set, on the CPU. Rows are read once.
+
+        Args:
+            dataset: of rows as the Trainer takes them; labels and columns that the model does not take are left out.
+            batch_size: rows in a forward pass.
+            data_collator: makes batches of the rows, for instance by padding; default: rows of one shape are stacked.
+            num_workers: processes that read the data.
+            fresh_draws: other draws for every batch. Default: the same for the whole data set.
+
+        The other arguments are those of `predict`.
+
+        Raises:
+            ValueError: the data set is empty; and as `predict`.
+        """
+        draws = self._draws(num_samples, seed, use_mean, draws_at_once, return_samples, return_logits, quantile_levels)
+        loader: DataLoader[Any] = DataLoader(
+            dataset,  # type: ignore[arg-type]
+            batch_size=batch_size,
+            collate_fn=data_collator,
+            num_workers=num_workers,
+        )
+        return self.predict_loader(loader, draws, fresh_draws)
+
+    @torch.no_grad()
+    def forward(self, **inputs: Any) -> ModelOutput:
+        """
+        What an ordinary model returns, with `logits` whose softmax (sigmoid, for several labels an example) is the
+        predictive: for pipelines and other code that takes a model. Draws are `num_samples` of `seed`.
+        """
+        output = self.predict(num_samples=self.num_samples, seed=self.seed, return_samples=False, **inputs)
+        if isinstance(output, RegressionOutput):
+            return ModelOutput(logits=output.mean)
+        if self.kind == "labels":
+            return ModelOutput(logits=output.probs.logit(torch.finfo(torch.float32).eps))
+        return ModelOutput(logits=output.log_probs)
+
+    __call__ = forward
+
+    @torch.no_grad()
+    def predict_loader(
+        self, loader: DataLoader, draws: Draws, fresh_draws: bool = False
+    ) -> PredictiveOutput | RegressionOutput:
+        """As `predict_dataset`, of a loader's batches."""
+        passes = 1 if draws.seeds is None else len(draws.seeds)
+        total = len(loader) * passes if hasattr(loader.dataset, "__len__") else None
+        outputs = []
+        with logging.tqdm(total=total, desc="Predicting", unit="pass") as progress:
+            for number, group in enumerate(_groups(map(self.inputs_of, loader), 1 if fresh_draws else _GROUP_BATCHES)):
+                own = draws
+                if fresh_draws and draws.seeds is not None:
+                    own = replace(draws, seeds=[mix(seed, number) for seed in draws.seeds])
+                found = self._predict_group([self._moved(batch) for batch in group], own, progress.update)
+                outputs += [output.to("cpu") for output in found]
+        if not outputs:
+            raise ValueError("There is nothing to predict: the data set is empty.")
+        return type(outputs[0]).cat(outputs)  # type: ignore[arg-type]
+
+    def _draws(
+        self,
+        num_samples: int,
+        seed: int | None,
+        use_mean: bool,
+        at_once: int,
+        samples: bool,
+        logits: bool,
+        levels: Sequence[float],
+    ) -> Draws:
+        if not use_mean and num_samples < 1:
+            raise ValueError(
+                f"num_samples must be at least 1, not {num_samples!r}; for the mean's prediction say use_mean=True."
+            )
+        if at_once < 1:
+            raise ValueError(f"draws_at_once must be at least 1, not {at_once!r}.")
+        if seed is None:
+            seed = secrets.randbits(63)  # torch.seed() would reseed the global generator
+        seeds = None if use_mean else [draw_seed(seed, draw) for draw in range(num_samples)]
+        recalibration = None if use_mean else self.recalibration
+        temperature = 1.0 if recalibration is None else recalibration.temperature
+        return Draws(seeds, self.posterior_scale, temperature, at_once, samples, logits, levels)
+
+    def _predict_group(
+        self, batches: Sequence[Batch], draws: Draws, on_pass: Callable[[], Any] = lambda: None
+    ) -> list[PredictiveOutput | RegressionOutput]:
+        self.model.eval()
+        collectors = [self._collector(draws) for _ in batches]
+        for outputs in self._outputs(batches, draws):
+            for collector, output in zip(collectors, outputs, strict=True):
+                collector.add(output)
+                on_pass()
+        return [collector.result() for collector in collectors]
+
+    def _outputs(self, batches: Sequence[Batch], draws: Draws) -> Iterator[list[Tensor]]:
+        if draws.seeds is None:
+            yield [self._logits(self.model(**batch)) for batch in batches]
+        elif draws.at_once == 1:
+            yield from drawn_outputs(
+                self.model, self.posterior, draws.seeds, draws.scale, batches, self._logits, draws.prepare
+            )
+        else:
+            for start in range(0, len(draws.seeds), draws.at_once):
+                seeds = draws.seeds[start : start + draws.at_once]
+                yield from vectorised_outputs(self.model, self.posterior, seeds, draws.scale, batches, self._logits)
+
+    def _collector(self, draws: Draws) -> ClassCollector | RegressionCollector:
+        noise_variance = self.stored.config.noise_variance
+        if noise_variance is not None:
+            return RegressionCollector(noise_variance, draws.levels, draws.samples or draws.logits)
+        return ClassCollector(draws.temperature, self.kind == "labels", draws.samples, draws.logits)
+
+    def _logits(self, output: Any) -> Tensor:
+        logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+        if logits is None:
+            raise TypeError(
+                f"{type(self.model).__name__} returns no logits; predict() is for classifiers and regressions."
+            )
+        of_classes = logits.dim() >= 2 and logits.shape[-1] >= 2
+        if self.kind == "classes" and not of_classes:
+            raise TypeError(
+                f"The logits of {type(self.model).__name__} have the shape {tuple(logits.shape)}, not that of "
+                "a classifier, (batch, classes); and its posterior knows no noise variance of a regression."
+            )
+        return logits
+
+    def _moved(self, batch: Batch) -> dict[str, Any]:
+        device = self.device
+        return {name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()}
+
+    def inputs_of(self, batch: Batch) -> dict[str, Any]:
+        """What the model's forward takes of a batch; no labels, since no loss is wanted."""
+        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # type: ignore[operator]
+        names = set(inspect.signature(model.forward).parameters) - {"labels", *find_labels(type(model))}
+        return {name: value for name, value in batch.items() if name in names}
+
+
+def _groups(batches: Iterable[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
+    """Neighbouring batches: at most so many, and not many bytes."""
+    batches = iter(batches)
+    while first := next(batches, None):
+        size = sum(v.nbytes for v in first.values() if isinstance(v, Tensor))
+        yield [first, *islice(batches, min(most, _GROUP_BYTES // max(size, 1)) - 1 if size < _GROUP_BYTES else 0)]

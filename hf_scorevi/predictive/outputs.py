@@ -1,0 +1,96 @@
+"""What a prediction consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["PredictiveOutput", "RegressionOutput"]
+
+_Output = TypeVar("_Output", bound="_Tensors")
+
+
+class _Tensors:
+    def to(self: _Output, device: torch.device | str) -> _Output:
+        """The same on another device."""
+        return _mapped([self], lambda values, _: values[0].to(device))
+
+    @classmethod
+    def cat(cls: type[_Output], outputs: Sequence[_Output]) -> _Output:
+        """The outputs of several batches as one."""
+        return _mapped(outputs, lambda values, name: torch.cat(list(values), dim=int(name in _BY_DRAW)))
+
+
+_BY_DRAW = {"samples", "logits", "quantiles"}  # whose examples are counted by their second dimension
+
+
+@dataclass
+class PredictiveOutput(_Tensors):
+    """
+    The posterior predictive of a classifier. B examples, K classes, S draws; uncertainties in nats.
+
+    Of a model with several independent labels an example, K counts these, and uncertainties are each label's, (B, K).
+
+    Attributes:
+        probs: probabilities averaged over draws, and recalibrated if the model is, (B, K).
+        log_probs: their logarithms, which keep what float32 rounds to zero, (B, K).
+        entropy: of the averaged probabilities, before recalibration: total uncertainty, (B,).
+        expected_entropy: entropy averaged over draws: the part that better knowledge of the weights would leave, (B,).
+        mutual_information: entropy − expected_entropy: the part that comes from the weights' uncertainty, (B,).
+        logit_std: standard deviation over draws of each logit, zero for a single draw, (B, K).
+        num_samples: S.
+        samples: probabilities of each draw, (S, B, K), if they were asked for.
+        logits: logits of each draw, (S, B, K), if they were asked for.
+    """
+
+    probs: Tensor
+    log_probs: Tensor
+    entropy: Tensor
+    expected_entropy: Tensor
+    mutual_information: Tensor
+    logit_std: Tensor
+    num_samples: int
+    samples: Tensor | None = None
+    logits: Tensor | None = None
+
+
+@dataclass
+class RegressionOutput(_Tensors):
+    """
+    The posterior predictive of a regression: a mixture of one Gaussian a draw. B examples, D targets, S draws.
+
+    Attributes:
+        mean: of the predictive, (B, D).
+        epistemic_variance: of the draws' outputs, over S − 1: what the weights' uncertainty contributes, (B, D).
+        aleatoric_variance: the noise's, (B, D).
+        quantiles: of the predictive, noise included, at `quantile_levels`, (Q, B, D).
+        quantile_levels: in (0, 1).
+        num_samples: S.
+        samples: the draws' outputs, without noise, (S, B, D), if they were asked for.
+    """
+
+    mean: Tensor
+    epistemic_variance: Tensor
+    aleatoric_variance: Tensor
+    quantiles: Tensor
+    quantile_levels: tuple[float, ...]
+    num_samples: int
+    samples: Tensor | None = None
+
+    @property
+    def variance(self) -> Tensor:
+        """Of the predictive: the sum of both parts, (B, D)."""
+        return self.epistemic_variance + self.aleatoric_variance
+
+
+def _mapped(outputs: Sequence[_Output], change: Callable[[Sequence[Tensor], str], Tensor]) -> _Output:
+    first = outputs[0]
+    values = {}
+    for item in fields(first):  # type: ignore[arg-type]
+        own = [getattr(output, item.name) for output in outputs]
+        values[item.name] = change(own, item.name) if isinstance(own[0], Tensor) else own[0]
+    return type(first)(**values)

@@ -1,0 +1,47 @@
+"""Quantiles of an equally weighted mixture of Gaussians of one variance: the predictive of a regression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["mixture_quantiles"]
+
+_HALVINGS = 60  # of a bracket a few standard deviations wide: to the rounding of float64
+
+
+@torch.no_grad()
+def mixture_quantiles(means: Tensor, variance: Tensor, levels: Sequence[float]) -> Tensor:
+    """
+    Where the cumulative distribution (1/S) Σ_s Φ((y − means_s)/σ) reaches each of `levels`, by bisection.
+
+    Args:
+        means: (S, ...), of the components.
+        variance: σ², positive, broadcast with (...).
+        levels: in (0, 1).
+
+    Returns:
+        (len(levels), ...), float32, in units of `means`.
+
+    Raises:
+        ValueError: a level outside (0, 1), a variance that is not positive.
+    """
+    if not all(0 < level < 1 for level in levels):
+        raise ValueError(f"Quantile levels must lie between 0 and 1, not {list(levels)}.")
+    if not torch.all(variance > 0):
+        raise ValueError("The noise variance must be positive for the predictive to have a density.")
+    means, std = means.double(), variance.double().sqrt()
+    normal = torch.distributions.Normal(0.0, 1.0)
+    found = []
+    for level in levels:
+        # The mixture's quantile lies between the smallest and the largest of its components'.
+        z = normal.icdf(torch.tensor(level, dtype=torch.float64)).item()
+        low, high = means.amin(0) + z * std, means.amax(0) + z * std
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            below = normal.cdf((middle - means) / std).mean(0) < level
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        found.append((low + high) / 2)
+    return torch.stack(found).float()
