@@ -45,3 +45,21 @@ def run_python(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]
     for process in processes:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def evaluate_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Folders for the scripts that evaluate copies and imports, and for what is added to a metric."""
+    evaluate = pytest.importorskip("evaluate")
+
+    def forget() -> None:  # Python keeps to the folder from which it has imported a package
+        for name in [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]:
+            del sys.modules[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", sys.path.copy())
+        for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE"):
+            patch.setattr(evaluate.config, name, tmp_path_factory.mktemp(name))
+        forget()
+        yield
+        forget()

@@ -11,14 +11,7 @@ from hf_scorevi.metrics.loading import metric_folder, metric_names
 
 evaluate = pytest.importorskip("evaluate")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory):
-    """evaluate copies scripts and keeps predictions here. One folder: it remembers from where it imports scripts."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE"):
-            patch.setattr(evaluate.config, name, tmp_path_factory.mktemp(name))
-        yield
+pytestmark = pytest.mark.usefixtures("evaluate_caches")
 
 
 @pytest.fixture

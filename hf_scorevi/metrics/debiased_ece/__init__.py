@@ -26,8 +26,8 @@ def debiased_ece(
     n - 1) of correct - confidence. g² overestimates the square of the bin's true gap by s²/n on average, so that a
     calibrated model seems miscalibrated; g² - s²/n does not. `squared` is its mean over examples, and may be negative
     where the model is calibrated; `debiased_ece` is the root of it, or 0. A bin of one example tells nothing about its
-    own variance: it counts as a gap of zero, and `single_bins` says how many there are. The bins stay: what differs
-    within one is not seen, so that this is the error of the binned, not of the whole model.
+    own variance: it counts as a gap of zero, and `single_bins` says how many there are. Gaps that cancel
+    within a bin are not seen.
 
     The interval is a basic bootstrap of `squared`: with θ its estimate, θ* that of a resample, and θ_plugin the mean
     of g², which is what the data have for θ* to estimate, the bounds are θ minus quantiles of θ* - θ_plugin.
