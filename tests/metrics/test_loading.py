@@ -161,6 +161,6 @@ def test_two_processes(run_python, make_predictions, tmp_path):
         print(json.dumps(module.compute(num_bins=10)))
     """
     processes = [run_python(code, str(rank), cwd=tmp_path) for rank in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert outputs[1] == "null\n"
     assert json.loads(outputs[0]) == metrics.ece(probabilities, labels, 10)
