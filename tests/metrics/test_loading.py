@@ -54,7 +54,7 @@ def test_gives_what_the_function_gives(name, inputs):
     module = hf_scorevi.load_metric(name)
     assert isinstance(module, evaluate.Metric)
     same(module.compute(**named(values)), expected)
-    for start in range(0, 60, 25):  # in batches, of float32 too
+    for start in range(0, 60, 25):
         module.add_batch(**named([value[start : start + 25] for value in values]))
     same(module.compute(), expected)
 
@@ -74,11 +74,14 @@ def test_functions_are_still_functions_afterwards():
         assert callable(getattr(metrics, name))
 
 
-def test_float32_is_not_rounded_again(make_predictions):
-    probabilities, labels = make_predictions()
-    probabilities = probabilities.astype(np.float32)
-    module = hf_scorevi.load_metric("brier", keep_in_memory=True)
-    assert module.compute(predictions=probabilities, references=labels) == metrics.brier(probabilities, labels)
+@pytest.mark.parametrize("name", metric_names())
+def test_float32_is_not_rounded_again(name, inputs):
+    predictions, *references = inputs(name)
+    values = [predictions.astype(np.float32), *references]
+    expected = getattr(metrics, name)(*values)
+    result = hf_scorevi.load_metric(name, keep_in_memory=True).compute(**named(values))
+    for key, value in expected.items():
+        assert result[key] == (pytest.approx(value, rel=1e-13) if isinstance(value, float) else value), key
 
 
 def test_options_go_to_the_function(inputs):

@@ -34,12 +34,13 @@ def soft_nll(probabilities: npt.ArrayLike, label_distributions: npt.ArrayLike) -
     human = check_label_distributions(label_distributions, predicted.shape)
     cross_entropy = label_entropy = 0.0
     for rows in row_chunks(*predicted.shape):
-        q = human[rows]
-        chosen = np.nonzero(q)  # what nobody chose counts nothing, whatever its probability
-        weights = q[chosen].astype(np.float64)
+        q = human[rows].astype(np.float64, order="C")
+        chosen = q > 0.0  # what nobody chose counts nothing, whatever its probability
+        p = predicted[rows].astype(np.float64, order="C")
+        p[~chosen] = 1.0
         with np.errstate(divide="ignore"):  # log 0 = -inf is the answer, not an accident
-            cross_entropy -= float(weights @ np.log(predicted[rows][chosen].astype(np.float64)))
-        label_entropy -= float(weights @ np.log(weights))
+            cross_entropy -= float(np.vdot(q, np.log(p, out=p)))
+        label_entropy -= float(np.vdot(q, np.log(np.where(chosen, q, 1.0))))
     num_examples = len(predicted)
     return {
         "soft_nll": 0.0 + cross_entropy / num_examples,  # 0 + x, because -0.0 would be printed as such
