@@ -8,6 +8,7 @@ from .errors import NonFiniteLossError, PosteriorCheckpointError, PushError
 if TYPE_CHECKING:
     from .metrics.loading import load_metric
     from .modeling import BayesianModel
+    from .pipelines import BayesianImageClassificationPipeline
     from .posterior import PosteriorConfig
     from .predictive import PredictiveOutput, RegressionOutput
     from .training import ScoreVITrainer, ScoreVITrainingArguments
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BayesianImageClassificationPipeline",
     "BayesianModel",
     "NonFiniteLossError",
     "PosteriorCheckpointError",
@@ -29,7 +31,8 @@ __all__ = [
 
 # Imported when they are first asked for: `hf-scorevi --help` need not wait for torch and transformers.
 _HOMES = {
-    "BayesianModel": "modeling",
+    "BayesianImageClassificationPipeline": "pipelines",
+    "BayesianModel": "pipelines",  # so that its pipelines are known wherever it is
     "PosteriorConfig": "posterior",
     "PredictiveOutput": "predictive",
     "RegressionOutput": "predictive",

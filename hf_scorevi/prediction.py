@@ -75,6 +75,20 @@ class Predictor:
         return self.posterior.params[0].device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of inputs."""
+        return self.posterior.params[0].dtype
+
+    def can_generate(self) -> bool:
+        """No: draws for every token are not implemented. Pipelines ask."""
+        return False
+
+    @property
+    def input_modalities(self) -> Any:
+        """The model's own."""
+        return getattr(self.model, "input_modalities", ())
+
+    @property
     def posterior_scale(self) -> float:
         """Factor of the posterior's standard deviations in every draw: that of the recalibration, or 1."""
         return 1.0 if self.recalibration is None else self.recalibration.posterior_scale

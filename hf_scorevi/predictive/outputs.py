@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -18,6 +18,16 @@ class _Tensors:
     def to(self: _Output, device: torch.device | str) -> _Output:
         """The same on another device."""
         return _mapped([self], lambda values, _: values[0].to(device))
+
+    def examples_first(self) -> dict[str, Tensor]:
+        """The tensors by name, with the examples as their first dimension, as a Trainer gathers them."""
+        found = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+        return {k: v.transpose(0, 1) if k in _BY_DRAW else v for k, v in found.items() if isinstance(v, Tensor)}
+
+    def replaced(self: _Output, tensors: Mapping[str, Tensor]) -> _Output:
+        """The same with other tensors, which `examples_first` gave, perhaps of more examples."""
+        changed = {k: v.transpose(0, 1) if k in _BY_DRAW else v for k, v in tensors.items()}
+        return replace(self, **changed)  # type: ignore[type-var]
 
     @classmethod
     def cat(cls: type[_Output], outputs: Sequence[_Output]) -> _Output:

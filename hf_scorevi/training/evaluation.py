@@ -60,7 +60,7 @@ class CalibrationMetrics:
             metrics |= self.found["metrics"]["predictive"]
             metrics |= {f"mean_{name}": value for name, value in self.found["metrics"]["mean"].items()}
         if self.user is not None:
-            evaluation.predictions = predictive if len(outputs) == 3 else outputs[3]
+            evaluation.predictions = predictive if len(outputs) == 4 else outputs[4]
             metrics.update(self.user(evaluation))
         return metrics
 

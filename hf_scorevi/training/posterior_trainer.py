@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import EvalPrediction
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput
 
 from ..batch_norm import (
     RunningStatistics,
@@ -34,14 +35,34 @@ from ..hub import (
 )
 from ..posterior import Posterior, draw_seed, summarise
 from ..posthoc import Recalibration
-from ..predictive import LabelsAverage, OutputAverage, PredictiveAverage, per_example_scores
+from ..predictive import (
+    ClassCollector,
+    LabelsAverage,
+    OutputAverage,
+    PredictiveAverage,
+    PredictiveOutput,
+    RegressionCollector,
+    RegressionOutput,
+    per_example_scores,
+)
 from .checkpointing import INCOMPLETE, load_posterior_into, load_weights, publish, record_callbacks, rotate
 from .distributed import reshard
 from .evaluation import CalibrationMetrics, draw_counts, is_classification
 from .pushing import PushingTrainer
 from .statistics_batches import spread_batches
 
-__all__ = ["PosteriorTrainer"]
+__all__ = ["PosteriorPrediction", "PosteriorTrainer"]
+
+
+class PosteriorPrediction(PredictionOutput):
+    """
+    `Trainer.predict`'s triple, with one attribute more.
+
+    Attributes:
+        predictive: probabilities and uncertainties, if the outputs are a table.
+    """
+
+    predictive: PredictiveOutput | RegressionOutput | None = None
 
 
 class PosteriorTrainer(PushingTrainer):
@@ -58,6 +79,9 @@ class PosteriorTrainer(PushingTrainer):
 
     evaluation: Evaluation | None
     recalibration: Recalibration | None = None
+    _collector: Callable[[], ClassCollector | RegressionCollector] | None
+    _batch_prediction: PredictiveOutput | RegressionOutput | None
+    _details: tuple[np.ndarray, ...]
     model: nn.Module
     posterior: Posterior
 
@@ -71,6 +95,7 @@ class PosteriorTrainer(PushingTrainer):
         self._batch_norm_stale = False
         self._draw_statistics: list[RunningStatistics] = []
         self.evaluation, self._evaluated_step = None, -1
+        self._collector, self._batch_prediction, self._details = None, None, ()
         self._calibration = CalibrationMetrics(compute_metrics)
         kwargs["compute_metrics"] = self._calibration
         kwargs["preprocess_logits_for_metrics"] = _keeping_outputs(preprocess_logits_for_metrics)
@@ -98,10 +123,11 @@ class PosteriorTrainer(PushingTrainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Any, Any]:
         """
-        The outputs of a batch: of the predictive, and of the mean; and for a classifier what each example contributes
-        to its figures after fewer draws, (batch, `draw_counts`, 4). For a classifier the predictive's outputs are log
-        probabilities and the loss their NLL; otherwise outputs and loss are averaged over draws (for several labels
-        an example the probabilities are averaged, and given as logits).
+        The outputs of a batch: of the predictive, and of the mean; for a classifier what each example contributes
+        to its figures after fewer draws, (batch, `draw_counts`, 4); and for `predict` what else there is to tell.
+        For a classifier the predictive's outputs are log probabilities and the loss their NLL; otherwise outputs and
+        loss are averaged over draws (for several labels an example the probabilities are averaged, and given as
+        logits).
 
         Draws depend on `args.seed` and their number alone: every batch sees the same weights.
         """
@@ -116,11 +142,14 @@ class PosteriorTrainer(PushingTrainer):
         else:
             average = LabelsAverage() if problem == "multi_label_classification" else OutputAverage()
         losses, scores = [], []
+        collector = None if self._collector is None or mean.dim() < 2 else self._collector()
         counts = draw_counts(self.args.eval_num_samples)
         for draw in range(self.args.eval_num_samples):
             with self._sampled(draw), self._statistics_of(draw):
                 loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
             average.add(_first(outputs))
+            if collector is not None:
+                collector.add(_first(outputs))
             if draw + 1 in counts and labels is not None and isinstance(average, PredictiveAverage):
                 scores.append(per_example_scores(average.outputs, labels))
             if loss is not None:
@@ -132,7 +161,11 @@ class PosteriorTrainer(PushingTrainer):
         if prediction_loss_only:
             return loss, None, None
         by_draws = torch.stack(scores, dim=1) if scores else mean.new_zeros(len(mean), 0, 4)
-        return loss, (average.outputs, mean, by_draws), labels
+        details: tuple[Tensor, ...] = ()
+        if collector is not None:
+            self._batch_prediction = collector.result()
+            details = tuple(self._batch_prediction.examples_first().values())
+        return loss, (average.outputs, mean, by_draws, details), labels
 
     def _sampled(self, draw: int) -> AbstractContextManager[Any]:
         scale = 1.0 if self.recalibration is None else self.recalibration.posterior_scale
@@ -187,10 +220,45 @@ class PosteriorTrainer(PushingTrainer):
             self._draw_statistics = []
         self._record_evaluation(getattr(dataloader, "dataset", None))
         if isinstance(output.predictions, tuple):
-            # (predictive, mean, by draws), and what the user's preprocess_logits_for_metrics made, if there is one
+            # (predictive, mean, by draws, details), and what a preprocess_logits_for_metrics of the user's made
             gathered: Sequence[Any] = output.predictions
-            output = output._replace(predictions=gathered[0] if len(gathered) == 3 else gathered[3])
+            self._details = gathered[3]
+            output = output._replace(predictions=gathered[0] if len(gathered) == 4 else gathered[4])
         return output
+
+    def predict(
+        self,
+        test_dataset: Dataset,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "test",
+        return_logits: bool = False,
+    ) -> PosteriorPrediction:
+        """
+        As `Trainer`'s, and what the predictive tells besides: `.predictive`, a `PredictiveOutput` (or
+        `RegressionOutput`) on the CPU, of `args.eval_num_samples` draws with `args.seed`, the same for all examples.
+
+        Args:
+            return_logits: keep every draw's logits in it, (S, B, K).
+        """
+        noise_variance = self._stored_posterior().config.noise_variance
+        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
+        if noise_variance is not None:
+            self._collector = lambda: RegressionCollector(noise_variance, (0.05, 0.5, 0.95), return_logits)
+        elif self.args.prediction_loss_only:
+            self._collector = None
+        else:
+            independent = problem == "multi_label_classification"
+            self._collector = lambda: ClassCollector(1.0, independent, False, return_logits)
+        try:
+            prediction = PosteriorPrediction(*super().predict(test_dataset, ignore_keys, metric_key_prefix))  # type: ignore[arg-type]
+        finally:
+            self._collector = None
+            batch, self._batch_prediction = self._batch_prediction, None
+            details, self._details = self._details, ()
+        if batch is not None:
+            values = map(torch.from_numpy, details)
+            prediction.predictive = batch.replaced(dict(zip(batch.examples_first(), values, strict=True)))
+        return prediction
 
     def _record_evaluation(self, dataset: Any) -> None:
         """Keep what was measured, for the card."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_scorevi import PosteriorConfig, ScoreVITrainer
+from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.metrics import classification_metrics
 from hf_scorevi.posterior import draw_seed
 from tests.models import Examples, LinearRegression, arguments, images, tiny_vit
@@ -142,3 +142,35 @@ def test_several_labels_an_example_average_probabilities(tmp_path):
             with t.posterior.sampled(draw_seed(t.args.seed, draw)):
                 total += model.eval()(pixels).logits.sigmoid()
     assert np.allclose(torch.tensor(output.predictions).sigmoid(), total / 4, atol=1e-5)
+
+
+@pytest.mark.parametrize("return_logits", [False, True])
+def test_a_prediction_has_its_uncertainties(tmp_path, return_logits):
+    data = images(23)
+    trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path, max_steps=3, eval_num_samples=5), train_dataset=data)
+    trainer.train()
+    predictions, labels, metrics = output = trainer.predict(data, return_logits=return_logits)
+    assert metrics["test_nll"] > 0 and labels.tolist() == data.columns["labels"].tolist()
+    model = BayesianModel(trainer.model, trainer.posterior, trainer._stored_posterior())
+    draws = {"num_samples": 5, "seed": trainer.args.seed}
+    expected = model.predict(pixel_values=data.columns["pixel_values"], return_logits=True, **draws)
+    found = output.predictive
+    assert found.num_samples == 5 and found.samples is None
+    assert (found.logits is not None) == return_logits
+    names = {"probs", "log_probs", "entropy", "expected_entropy", "mutual_information", "logit_std"}
+    for name in names | ({"logits"} if return_logits else set()):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.log_probs, torch.from_numpy(predictions))
+    assert not trainer.predict(data).predictive.probs.requires_grad
+    assert "logits" not in trainer.evaluate(data) and trainer._batch_prediction is None
+
+
+def test_a_regression_s_prediction_has_both_variances(tmp_path):
+    data = Examples(pixel_values=images(20).columns["pixel_values"], labels=torch.randn(20, 2))
+    model = tiny_vit(num_labels=2, problem_type="regression")
+    args = arguments(tmp_path, max_steps=2, eval_num_samples=4)
+    trainer = ScoreVITrainer(model, args, train_dataset=data, posterior_config=PosteriorConfig(noise_variance=0.5))
+    found = trainer.predict(data, return_logits=True).predictive
+    assert found.samples.shape == (4, 20, 2) and found.quantiles.shape == (3, 20, 2)
+    torch.testing.assert_close(found.epistemic_variance, found.samples.var(0))
+    assert (found.aleatoric_variance == 0.5).all()

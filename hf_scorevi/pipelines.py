@@ -1,0 +1,105 @@
+"""
+Pipelines of transformers for models with a posterior.
+
+`pipeline("image-classification", model=bayesian_model, image_processor=...)` and other tasks of classification take a
+`BayesianModel` like any model. `pipeline("bayesian-image-classification", model="user/repository")`, which this module
+registers, adds the uncertainty.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import ImageClassificationPipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.base import SUPPORTED_PEFT_TASKS
+from transformers.utils import ModelOutput  # type: ignore[attr-defined]
+
+from .modeling import BayesianModel
+
+__all__ = ["TASK", "BayesianImageClassificationPipeline"]
+
+TASK = "bayesian-image-classification"
+_UNCERTAINTIES = ("entropy", "expected_entropy", "mutual_information")
+# Tasks whose pipelines ask no more of a model than `logits`.
+_STOCK_TASKS = ("image-classification", "text-classification", "audio-classification", "video-classification")
+
+
+class BayesianImageClassificationPipeline(ImageClassificationPipeline):
+    """
+    Classes of images with the uncertainty of the prediction.
+
+    ```python
+    classifier = pipeline("bayesian-image-classification", model="user/repository")
+    classifier("cat.jpg", num_samples=32, seed=0, top_k=2)
+    # {"label": "cat", "score": 0.81, "predictions": [{"label": "cat", "score": 0.81}, {"label": "dog", …}],
+    #  "entropy": 0.52, "expected_entropy": 0.44, "mutual_information": 0.08}
+    ```
+
+    For each image a dictionary: `label` and `score` of the most probable class; the `top_k` classes as `predictions`;
+    and, in nats, the `entropy` of the predictive and its parts, `expected_entropy` (what more knowledge of the weights
+    would leave) and `mutual_information` (what comes from the weights' uncertainty).
+
+    Args:
+        model: a `BayesianModel`, or where one lies: on the Hub or in a folder. An adapter on the Hub is to be loaded
+            by `BayesianModel.from_pretrained`, with its base's image processor given.
+        num_samples, seed: of the posterior draws, in the call or once for all; default: the model's own, 16 and 0.
+            The others are those of the image-classification pipeline.
+    """
+
+    model: Any
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Only a model with a posterior will do."""
+        if not isinstance(self.model, BayesianModel):
+            raise TypeError(
+                f"The pipeline {TASK!r} needs a BayesianModel, not a {type(self.model).__name__}. Give the name of "
+                'a checkpoint with a posterior, or use "image-classification".'
+            )
+        if self.model.kind != "classes":
+            raise ValueError("The pipeline is for models that choose one of several classes.")
+
+    def _sanitize_parameters(  # type: ignore[override]
+        self, num_samples: int | None = None, seed: int | None = None, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        given = {"num_samples": num_samples, "seed": seed}
+        return preprocess, forward | {k: v for k, v in given.items() if v is not None}, postprocess
+
+    def _forward(self, model_inputs: Any, **draws: Any) -> ModelOutput:  # type: ignore[override]
+        own = {"num_samples": self.model.num_samples, "seed": self.model.seed}
+        output = self.model.predict(**(own | draws), return_samples=False, **model_inputs)
+        return ModelOutput(logits=output.log_probs, **{name: getattr(output, name) for name in _UNCERTAINTIES})
+
+    def postprocess(self, model_outputs: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The dictionary of one image."""
+        predictions = super().postprocess(model_outputs, **kwargs)
+        return {
+            **predictions[0],
+            "predictions": predictions,
+            **{name: model_outputs[name].item() for name in _UNCERTAINTIES},
+        }
+
+
+class _Loader:
+    """Loads by name for `pipeline`, which would go on to the plain model after most errors."""
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, trust_remote_code: Any = None, _from_pipeline: Any = None, **kwargs: Any
+    ) -> BayesianModel:
+        try:
+            return BayesianModel.from_pretrained(name, **kwargs)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            raise _NotLoadedError(f"{name} cannot be loaded as a BayesianModel: {error}") from error
+
+
+class _NotLoadedError(Exception):
+    pass
+
+
+PIPELINE_REGISTRY.register_pipeline(TASK, BayesianImageClassificationPipeline, pt_model=(_Loader,), type="image")
+for _task in _STOCK_TASKS:  # or they would log a list of all models that they know, as an error
+    _names = SUPPORTED_PEFT_TASKS.setdefault(_task, [])
+    if BayesianModel.__name__ not in _names:
+        _names.append(BayesianModel.__name__)
