@@ -14,9 +14,9 @@ def pooled_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: in
 
     Each probability p_ik with [k is the label of i] counts as one binary forecast, and all of them share one set of
     bins: mean over forecasts of |share of hits - mean probability| of the forecast's bin. Most forecasts are small
-    probabilities of classes that did not come, and the sum is divided by all of them: where the predicted classes fall
-    into other bins than the rest, what one lacks the other has too much, and the value is 2 / classes of the top-label
-    `ece`; in general it is smaller still. It is for comparing with figures of BayesDLL, and with nothing else.
+    probabilities of classes that did not come, and the sum is divided by all of them: where the predicted classes have
+    bins of their own and the rest lies in the first one, the value is 1 / classes to 2 / classes of the top-label
+    `ece`, the latter if all its gaps have one sign. It is for comparing with figures of BayesDLL, and nothing else.
 
     Bins have equal width on [0, 1] and are closed on the right (`reliability_bins`); BayesDLL's are closed on the
     left, which matters only to probabilities that lie on an edge.
