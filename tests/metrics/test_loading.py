@@ -93,6 +93,15 @@ def test_options_go_to_the_function(inputs):
         module.compute(predictions=predictions, references=references, num_bin=7)
 
 
+def test_scores_are_given_for_all_examples(inputs):
+    predictions, references = inputs("aurc")
+    scores = np.random.default_rng(0).random(60)
+    module = hf_scorevi.load_metric("aurc")
+    for start in range(0, 60, 20):
+        module.add_batch(predictions=predictions[start : start + 20], references=references[start : start + 20])
+    assert module.compute(scores=scores) == metrics.aurc(predictions, references, scores)
+
+
 def test_one_example_at_a_time(inputs):
     predictions, references = inputs("nll")
     module = hf_scorevi.load_metric("nll")

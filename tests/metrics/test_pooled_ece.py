@@ -49,15 +49,19 @@ def test_extremes():
     assert pooled_ece([[0.7, 0.3]] * 10, [0] * 7 + [1] * 3)["pooled_ece"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_is_two_in_classes_of_the_ece_where_predicted_classes_have_bins_of_their_own():
+@pytest.mark.parametrize("accuracy", [0.3, 0.75, 1.0])
+def test_is_one_to_two_in_classes_of_the_ece_where_predicted_classes_have_bins_of_their_own(accuracy):
     num_classes, num_examples = 37, 400
     rng = np.random.default_rng(0)
-    confidences = rng.uniform(0.6, 1.0, num_examples)
+    confidences = rng.uniform(0.6, 0.99, num_examples)
     probabilities = np.repeat((1 - confidences)[:, None] / (num_classes - 1), num_classes, axis=1)
     probabilities[:, 5] = confidences
-    labels = np.where(rng.random(num_examples) < 0.3, 5, 8)  # less accurate than confident everywhere
-    ratio = pooled_ece(probabilities, labels)["pooled_ece"] / ece(probabilities, labels)["ece"]
-    assert ratio == pytest.approx(2 / num_classes, rel=1e-9)
+    labels = np.where(rng.random(num_examples) < accuracy, 5, 8)
+    ratio = num_classes * pooled_ece(probabilities, labels)["pooled_ece"] / ece(probabilities, labels)["ece"]
+    if accuracy == 0.75:  # too confident in some bins, and too little in others
+        assert 1.0 < ratio < 2.0
+    else:
+        assert ratio == pytest.approx(2.0, rel=1e-9)
 
 
 def test_is_at_most_the_class_wise_error(make_predictions):

@@ -44,6 +44,7 @@ def test_refuses_other_names(hub, tmp_path):
 
 @pytest.mark.slow
 def test_evaluate_loads_the_space(hub, tmp_path):
+    pytest.importorskip("evaluate")
     with online(hub, tmp_path):
         push_metric("ece", "user/ece")
         push_metric("mce", "user/worst-bin")

@@ -31,7 +31,7 @@ def aurc(probabilities: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayL
 
     Source: Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", ICLR 2019
     (arXiv 1805.08206), with the finite sum in the place of their approximate best area; the
-    accuracy-rejection curve: Nadeem et al., MLSB 2009 (PMLR 8).
+    accuracy-rejection curve: Nadeem et al., MLSB 2009 (JMLR W&CP 8).
     """
     curve = risk_coverage_curve(probabilities, labels, scores)
     num_examples = len(curve.risk)

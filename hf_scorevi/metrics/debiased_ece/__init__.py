@@ -52,7 +52,7 @@ def debiased_ece(
 
     Source: Kumar, Liang and Ma, "Verified Uncertainty Calibration", NeurIPS 2019 (arXiv 1909.10155), with
     the sample variance in the place of that of a model with one output a bin; Sun et al., "A Confidence Interval for
-    the l2 Expected Calibration Error", 2024 (arXiv 2408.08998), on why the interval needs the debiased estimate.
+    the l2 Expected Calibration Error", 2024 (arXiv 2408.08998), whose interval is of asymptotic theory and shorter.
     """
     check_num_bins(num_bins)
     check_bootstrap(num_resamples, level)
