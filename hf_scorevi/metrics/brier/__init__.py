@@ -25,7 +25,8 @@ def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 1
     - `within_bin_variance` of p and `within_bin_covariance`, twice that of p and o: what the bins are too wide for.
 
     brier = reliability - resolution + uncertainty + within_bin_variance - within_bin_covariance, exactly. The parts
-    depend on the number of bins, the score does not; in bins of few examples reliability is biased upwards. The sum over classes has the limits of `classwise_ece`: it is not the top label's reliability.
+    depend on the number of bins, the score does not; in bins of few examples reliability is biased upwards. A sum over
+    classes, it is not the reliability of the top label.
 
     Args:
         probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.

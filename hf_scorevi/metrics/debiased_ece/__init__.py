@@ -26,8 +26,8 @@ def debiased_ece(
     n - 1) of correct - confidence. g² overestimates the square of the bin's true gap by s²/n on average, so that a
     calibrated model seems miscalibrated; g² - s²/n does not. `squared` is its mean over examples, and may be negative
     where the model is calibrated; `debiased_ece` is the root of it, or 0. A bin of one example tells nothing about its
-    own variance: it counts as a gap of zero, and `single_bins` says how many there are. Gaps that cancel
-    within a bin are not seen.
+    own variance: it counts as a gap of zero, and `single_bins` says how many there are. Gaps that cancel within a
+    bin are not seen.
 
     The interval is a basic bootstrap of `squared`: with θ its estimate, θ* that of a resample, and θ_plugin the mean
     of g², which is what the data have for θ* to estimate, the bounds are θ minus quantiles of θ* - θ_plugin.
@@ -50,9 +50,9 @@ def debiased_ece(
         ValueError: wrong shapes, empty input, values that are no probabilities, labels out of range, num_bins or
             num_resamples < 1, level outside (0, 1).
 
-    Source: Kumar, Liang and Ma, "Verified Uncertainty Calibration", NeurIPS 2019 (arXiv 1909.10155), with
-    the sample variance in the place of that of a model with one output a bin; Sun et al., "A Confidence Interval for
-    the l2 Expected Calibration Error", 2024 (arXiv 2408.08998), whose interval is of asymptotic theory and shorter.
+    Source: Kumar, Liang and Ma, "Verified Uncertainty Calibration", NeurIPS 2019 (arXiv 1909.10155), with the
+    sample variance in the place of that of a model with one output a bin; Sun et al., "A Confidence Interval for the
+    l2 Expected Calibration Error", 2024 (arXiv 2408.08998), whose interval is of asymptotic theory and shorter.
     """
     check_num_bins(num_bins)
     check_bootstrap(num_resamples, level)
