@@ -90,7 +90,7 @@ def test_interval_covers_the_truth_as_often_as_it_says(delta, at_least):
 
 def test_bins_of_one_example_count_as_no_gap():
     result = debiased_ece(says([0.55, 0.75, 0.95]), [1, 1, 1], num_bins=10, num_resamples=3)
-    assert result["squared"] == result["debiased_ece"] == 0.0
+    assert result["squared"] == result["debiased_ece"] == result["low"] == result["high"] == 0.0
     assert result["single_bins"] == 3
     assert debiased_ece([[0.2, 0.8]], [0], num_resamples=3)["single_bins"] == 1
     # Beside them a bin of two, both wrong at 0.65: its pair of gaps has the product 0.65².

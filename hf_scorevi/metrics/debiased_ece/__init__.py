@@ -32,7 +32,8 @@ def debiased_ece(
     The interval is a basic bootstrap of `squared`: with θ its estimate, θ* that of a resample, and θ_plugin the mean
     of g², which is what the data have for θ* to estimate, the bounds are θ minus quantiles of θ* - θ_plugin.
     Percentiles of θ* would not do: resampled data are less calibrated than the data by θ_plugin - θ. `low` and `high`
-    are the roots of the bounds, or 0. Near zero the interval is wider than it need be.
+    are the roots of the bounds, cut to [0, 1]. Near zero the interval is wider than it need be, and with bins of two or three
+    examples it is rough.
 
     Args:
         probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.
@@ -58,15 +59,15 @@ def debiased_ece(
     check_bootstrap(num_resamples, level)
     checked, targets = check_probabilities(probabilities, labels)
     confidences, predictions = top_label(checked)
-    gaps = (predictions == targets) - confidences
-    squares = np.square(gaps)
     bins = bin_numbers(confidences, num_bins)
+    single = np.bincount(bins, minlength=num_bins) == 1
+    gaps = np.where(single[bins], 0.0, (predictions == targets) - confidences)  # of a bin of one, in resamples too
+    squares = np.square(gaps)
 
     def sums(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[Any], ...]:
         return tuple(np.bincount(bins, weights=weights) for weights in (counts, counts * gaps, counts * squares))
 
-    whole = sums(np.ones(len(gaps), dtype=np.int64))
-    squared, plugin = _estimates(*whole)
+    squared, plugin = _estimates(*sums(np.ones(len(gaps), dtype=np.int64)))
     errors = [_estimates(*sums(counts))[0] - plugin for counts in resamples(len(gaps), num_resamples, seed)]
     upper, lower = np.quantile(errors, [(1 + level) / 2, (1 - level) / 2])
     return {
@@ -78,7 +79,7 @@ def debiased_ece(
         "num_resamples": int(num_resamples),
         "seed": int(seed),
         "num_bins": int(num_bins),
-        "single_bins": int((whole[0] == 1).sum()),
+        "single_bins": int(single.sum()),
         "binning": "equal_width",
         "norm": "l2",
     }
@@ -96,4 +97,4 @@ def _estimates(
 
 
 def _root(squared: float) -> float:
-    return math.sqrt(max(squared, 0.0))
+    return math.sqrt(min(max(squared, 0.0), 1.0))
