@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,15 +32,44 @@ from .image_data import (
 )
 from .modeling import BayesianModel
 from .posthoc import example_hashes
+from .predictive import PredictiveOutput, RegressionOutput
 from .training import ScoreVITrainingArguments
 from .training.posterior_trainer import PosteriorTrainer
 
-__all__ = ["evaluate", "load_images"]
+__all__ = ["Measurement", "evaluate", "load_images", "measure"]
 
 logger = logging.get_logger(__name__)
 
 
-def evaluate(
+@dataclass
+class Measurement:
+    """
+    What a pass over a data set has shown, example by example.
+
+    Attributes:
+        evaluation: the figures.
+        labels: of the examples, as the data have them.
+        prediction: for them, on the CPU; `None` where outputs are no table.
+    """
+
+    evaluation: Evaluation
+    labels: np.ndarray
+    prediction: PredictiveOutput | RegressionOutput | None
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The predictive of a classifier, (examples, classes), in float64, which keeps what float32 rounds to zero."""
+        if not isinstance(self.prediction, PredictiveOutput):
+            raise ValueError("Only classifiers have probabilities.")
+        return self.prediction.log_probs.double().softmax(-1).numpy()
+
+
+def evaluate(model: BayesianModel, dataset: Dataset | datasets.Dataset, **how: Any) -> Evaluation:
+    """Figures of `model` on `dataset`: those of `measure`, which has the arguments."""
+    return measure(model, dataset, **how).evaluation
+
+
+def measure(
     model: BayesianModel,
     dataset: Dataset | datasets.Dataset,
     *,
@@ -48,10 +78,10 @@ def evaluate(
     batch_size: int = 32,
     data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
     **arguments: Any,
-) -> Evaluation:
+) -> Measurement:
     """
-    Figures of `model` on `dataset`: the same that `ScoreVITrainer.evaluate` gives, on the device that it would use,
-    where the model then stays.
+    What `model` predicts for `dataset`, and how well: the same that `ScoreVITrainer.evaluate` finds, on the device
+    that it would use, where the model then stays.
 
     Args:
         dataset: of rows as the model's forward takes them, with `labels`.
@@ -83,13 +113,13 @@ def evaluate(
         if args.n_gpu > 1:
             args._n_gpu = 1  # nn.DataParallel would copy the weights at every pass
         evaluator = _Evaluator(model, args, data_collator)
-        evaluator.evaluate(dataset)  # type: ignore[arg-type]
+        prediction = evaluator.predict(dataset)  # type: ignore[arg-type]
     if evaluator.evaluation is None:
         raise ValueError(
             f"There are no figures for {type(model.model).__name__} on these data: they need `labels`, one class or "
             "one number (or several) an example."
         )
-    return evaluator.evaluation
+    return Measurement(evaluator.evaluation, prediction.label_ids, prediction.predictive)  # type: ignore[arg-type]
 
 
 def load_images(

@@ -108,9 +108,9 @@ class Stopwatch:
         sampled = Posterior.sampled
 
         @contextmanager
-        def timed_sampled(posterior: Posterior, seed: int) -> Iterator[Any]:
+        def timed_sampled(posterior: Posterior, seed: int, scale: float = 1.0) -> Iterator[Any]:
             with ExitStack() as stack:
-                draw = self._timed("draw", stack.enter_context)(sampled(posterior, seed))
+                draw = self._timed("draw", stack.enter_context)(sampled(posterior, seed, scale))
                 draw.flip_ = self._timed("draw", draw.flip_)
                 yield draw
                 self._timed("draw", stack.close)()

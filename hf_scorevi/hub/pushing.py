@@ -23,6 +23,7 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from transformers.utils import logging
 
 from ..errors import PushError
+from ..posthoc import Recalibration
 from .calibration import (
     CALIBRATION_NAME,
     Evaluation,
@@ -135,7 +136,7 @@ def push_checkpoint(
 
 def push_figures(
     folder: Path,
-    evaluation: Evaluation,
+    found: Evaluation | Recalibration,
     repo_id: str,
     *,
     revision: str | None = None,
@@ -144,7 +145,8 @@ def push_figures(
     token: str | bool | None = None,
 ) -> CommitInfo:
     """
-    Add an evaluation to `calibration.json` and the card of a checkpoint on the Hub.
+    Put an evaluation or a recalibration into `calibration.json` and the card of a checkpoint on the Hub. A
+    recalibration replaces the evaluations, which were of another predictive.
 
     Args:
         folder: the checkpoint as `fetch_checkpoint` gave it; it is not written to.
@@ -165,15 +167,19 @@ def push_figures(
             theirs = api.hf_hub_download(repo_id, place + POSTERIOR_CONFIG_NAME, revision=head)
             if Path(theirs).read_bytes() != (folder / POSTERIOR_CONFIG_NAME).read_bytes():
                 raise ValueError("the weights there have changed since these were measured.")
-            evaluations = add_evaluation(read_evaluations(aside), evaluation)
-            write_evaluations(aside, evaluations, read_recalibration(aside))
+            if isinstance(found, Recalibration):
+                message = f"Recalibrated on {found.dataset}"
+                write_evaluations(aside, [], found)
+            else:
+                message = f"Figures on {found.title}"
+                write_evaluations(aside, add_evaluation(read_evaluations(aside), found), read_recalibration(aside))
             card = make_card(aside, repo_id=repo_id, existing=_remote_card(api, repo_id, head, place))
             (aside / CARD_NAME).write_text(card, encoding="utf-8")
             changed = [CALIBRATION_NAME, CARD_NAME, *(path.name for path in aside.glob("*.png"))]
             return api.create_commit(
                 repo_id,
                 [CommitOperationAdd(place + file, str(aside / file)) for file in changed],
-                commit_message=f"Figures on {evaluation.title}",
+                commit_message=message,
                 revision=revision,
                 create_pr=create_pr,
                 parent_commit=None if create_pr else head,

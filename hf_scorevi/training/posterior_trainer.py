@@ -247,8 +247,9 @@ class PosteriorTrainer(PushingTrainer):
         elif self.args.prediction_loss_only:
             self._collector = None
         else:
+            temperature = 1.0 if self.recalibration is None else self.recalibration.temperature
             independent = problem == "multi_label_classification"
-            self._collector = lambda: ClassCollector(1.0, independent, False, return_logits)
+            self._collector = lambda: ClassCollector(temperature, independent, False, return_logits)
         try:
             prediction = PosteriorPrediction(*super().predict(test_dataset, ignore_keys, metric_key_prefix))  # type: ignore[arg-type]
         finally:

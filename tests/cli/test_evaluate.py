@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
+from PIL import Image
 from transformers import (
     AutoModelForImageClassification,
     BertConfig,
@@ -34,6 +35,7 @@ from tests.cli.helpers import (
     expected,
     seed_repo,
     tree,
+    usage_error_of,
 )
 from tests.hub_server import Fault, HubServer
 from tests.models import tiny_vit
@@ -222,7 +224,7 @@ def test_figures_of_weights_that_have_changed_meanwhile_are_not_pushed(
     hub: HubServer, folder: Path, data: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed_repo(hub, folder)
-    measure = hf_scorevi.evaluation.evaluate
+    measure = hf_scorevi.evaluation.measure
 
     def slowly(*args: Any, **kwargs: Any) -> Any:
         model = BayesianModel.from_pretrained(folder)
@@ -232,7 +234,7 @@ def test_figures_of_weights_that_have_changed_meanwhile_are_not_pushed(
         seed_repo(hub, folder)
         return measure(*args, **kwargs)
 
-    monkeypatch.setattr(hf_scorevi.evaluation, "evaluate", slowly)
+    monkeypatch.setattr(hf_scorevi.evaluation, "measure", slowly)
     assert evaluate(REPO, "--dataset", data, "--update-card") == 1
     assert "weights there have changed since these were measured" in capsys.readouterr().err
     assert commits(hub) == ["Commit behind the scenes"] * 2 and "calibration.json" not in tree(hub)
@@ -302,7 +304,7 @@ def test_too_little_memory_is_explained(
     def fill(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(hf_scorevi.evaluation, "evaluate", fill)
+    monkeypatch.setattr(hf_scorevi.evaluation, "measure", fill)
     message = error_of(capsys, "evaluate", folder, "--dataset", data)
     assert message == "error: CUDA out of memory. Give a smaller --batch-size, or --use-cpu.\n"
 
@@ -321,3 +323,75 @@ def test_a_hub_that_fails_is_named(
     assert "user/other cannot be loaded (Couldn't reach" in error_of(
         capsys, "evaluate", folder, "--dataset", "user/other"
     )
+
+
+# Two side by side, and pictures
+
+
+def other_model(folder: Path, path: Path) -> Path:
+    """One whose predictions are another's, for the same classes."""
+    model = BayesianModel.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.classifier.weight.mul_(0.2)
+    model.save_pretrained(path)
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(path)
+    return path
+
+
+def test_two_are_compared_on_the_same_images(
+    folder: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, file = other_model(folder, tmp_path / "other"), tmp_path / "figures.json"
+    assert evaluate(folder, "--compare", other, "--dataset", data, "--json", file) == 0
+    out = capsys.readouterr().out
+    found = json.loads(file.read_text())
+    for name, path in ((str(folder), folder), (str(other), other)):
+        wanted = expected(BayesianModel.from_pretrained(path))["predictive"]
+        assert found["evaluations"][name]["metrics"]["predictive"] == pytest.approx(wanted, abs=1e-6)
+        assert f"{name} on user/data (test): 6 examples, 16 draws" in out
+    both = [found["evaluations"][str(path)]["metrics"]["predictive"] for path in (folder, other)]
+    for metric, own in found["differences"].items():
+        assert own["difference"] == pytest.approx(both[1][metric] - both[0][metric], abs=1e-6)
+        assert own["low"] <= own["difference"] <= own["high"] or metric == "ece"  # whose resamples are biased
+    line = next(line for line in out.splitlines() if line.startswith("nll "))
+    assert f"{found['differences']['nll']['difference']:+.4f}" in line
+
+
+def test_a_model_compared_with_itself_has_no_differences(
+    folder: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(folder, "--compare", folder, "--dataset", data, "--json", tmp_path / "a.json") == 0
+    found = json.loads((tmp_path / "a.json").read_text())["differences"]
+    assert all(own["difference"] == own["low"] == own["high"] == 0 for own in found.values())
+    assert not any(line.endswith("  *") for line in capsys.readouterr().out.splitlines())
+
+
+def test_pictures_are_saved(folder: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = other_model(folder, tmp_path / "other")
+    for argv in ((), ("--compare", other)):
+        assert evaluate(folder, *argv, "--dataset", data, "--plots", tmp_path / "pictures") == 0
+        saved = {path.name for path in (tmp_path / "pictures").iterdir()}
+        assert saved == {"reliability.png", "confidence.png", "risk_coverage.png", "draws.png"}
+        out = capsys.readouterr().out
+        assert all(str(tmp_path / "pictures" / name) in out for name in saved)
+        for name in saved:
+            with Image.open(tmp_path / "pictures" / name) as image:
+                assert image.width == 700 and image.height > 300
+
+
+def test_classes_in_another_order_are_not_compared(
+    folder: Path, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = other_model(folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    names = list(config["id2label"].values())[::-1]
+    config |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    (other / "config.json").write_text(json.dumps(config))
+    assert evaluate(folder, "--compare", other, "--dataset", data) == 1
+    assert "number their classes differently" in capsys.readouterr().err
+
+
+def test_what_does_not_go_together_is_said(folder: Path, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ("evaluate", folder, "--dataset", data)
+    assert "leave out --compare" in usage_error_of(capsys, *own, "--compare", folder, "--update-card")
+    assert "folder around it" in usage_error_of(capsys, *own, "--plots", "/nowhere/at/all")

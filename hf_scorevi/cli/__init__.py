@@ -1,0 +1,56 @@
+"""`hf-scorevi`: push a checkpoint, write its card, measure it, recalibrate it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+from .calibrate import add_calibrate
+from .evaluate import add_evaluate
+from .push import add_card, add_push
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  hf-scorevi push outputs/pets me/vit-pets-bayesian --private
+  hf-scorevi card outputs/pets --license apache-2.0
+  hf-scorevi evaluate me/vit-pets-bayesian --dataset timm/oxford-iiit-pet --split test
+  hf-scorevi evaluate outputs/pets --dataset photos --num-samples 64 --json figures.json --update-card
+  hf-scorevi evaluate outputs/pets --compare outputs/other --dataset photos --plots pictures
+  hf-scorevi calibrate outputs/pets --dataset held-out-photos
+
+`hf-scorevi COMMAND --help` has the options of each. Where they ask for a token, the default is the one that
+`hf auth login` has stored or HF_TOKEN holds.
+"""
+_DESCRIPTION = """\
+A Bayesian checkpoint is a folder that ScoreVITrainer or BayesianModel.save_pretrained wrote: a model's weights, and a
+posterior over them. This pushes it to the Hugging Face Hub, writes its model card, measures its calibration and mends
+it.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; `argv` defaults to the command line. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="hf-scorevi",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for add in (add_push, add_card, add_evaluate, add_calibrate):
+        add(commands)
+    options = parser.parse_args(argv)
+    try:
+        options.run(options)
+    except (OSError, ValueError, ImportError, httpx.HTTPError) as error:
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
