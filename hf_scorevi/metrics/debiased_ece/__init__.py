@@ -32,8 +32,8 @@ def debiased_ece(
     The interval is a basic bootstrap of `squared`: with θ its estimate, θ* that of a resample, and θ_plugin the mean
     of g², which is what the data have for θ* to estimate, the bounds are θ minus quantiles of θ* - θ_plugin.
     Percentiles of θ* would not do: resampled data are less calibrated than the data by θ_plugin - θ. `low` and `high`
-    are the roots of the bounds, cut to [0, 1]. Near zero the interval is wider than it need be, and with bins of two or
-    three examples it is rough.
+    are the roots of the bounds, cut to [0, 1]. Near zero the interval is wider than it need be, and with bins of two
+    or three examples it is rough.
 
     Args:
         probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.
