@@ -159,10 +159,11 @@ def table(results: list[dict[str, dict[str, float]]]) -> str:
 
 def pooled(runs: list[Models]) -> dict[str, tuple[Tensor, Tensor]]:
     """Model to its entropies in and out of distribution, of all seeds."""
-    return {
-        name: tuple(torch.cat([run[name][side].scores["entropy"] for run in runs]) for side in (0, 1))
-        for name in runs[0]
-    }
+
+    def entropies(name: str, side: int) -> Tensor:
+        return torch.cat([run[name][side].scores["entropy"] for run in runs])
+
+    return {name: (entropies(name, 0), entropies(name, 1)) for name in runs[0]}
 
 
 def main() -> None:
@@ -179,7 +180,8 @@ def main() -> None:
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):  # the Trainer prints its last log even when silent
         seeds = tqdm(range(size.seeds), unit="seed")
-        runs, results = zip(*(compare(options.output_dir, size, seed) for seed in seeds), strict=True)
+        found = [compare(options.output_dir, size, seed) for seed in seeds]
+    results = [figures for _, figures in found]
     seconds = round(time.perf_counter() - start, 1)
 
     print(f"\nDigits 0-4 in, 5-9 out of distribution; {NUM_LABELLED} labels, {size.seeds} seeds")
@@ -187,7 +189,8 @@ def main() -> None:
     print(table(results) + "\n")
     text = json.dumps({"seeds": results, "seconds": seconds}, indent=2)
     (options.output_dir / "results.json").write_text(text + "\n")
-    figure = entropy_histogram(pooled(runs), title=f"Digits 0-4 in, 5-9 out, {size.seeds} seeds pooled")
+    entropies = pooled([models for models, _ in found])
+    figure = entropy_histogram(entropies, title=f"Digits 0-4 in, 5-9 out, {size.seeds} seeds pooled")
     figure.savefig(options.output_dir / "entropy.png")
     print(f"results.json and entropy.png are in {options.output_dir}; it took {seconds:.0f} s.")
 
