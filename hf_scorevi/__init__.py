@@ -40,7 +40,22 @@ _HOMES = {
     "ScoreVITrainingArguments": "training",
     "load_metric": "metrics.loading",
 }
-_PACKAGES = ("blackbox", "hub", "inference", "metrics", "plots", "posterior", "training")
+_PACKAGES = (
+    "acquisition",
+    "blackbox",
+    "conformal",
+    "evaluation",
+    "hub",
+    "inference",
+    "metrics",
+    "ood",
+    "pipelines",
+    "plots",
+    "posterior",
+    "posthoc",
+    "predictive",
+    "training",
+)
 
 if not TYPE_CHECKING:  # mypy would take it to mean that there is every name
 

@@ -15,8 +15,7 @@ from benchmarks.evaluation.report import table
 from hf_scorevi.plots import entropy_histogram, reliability_diagram
 
 REFERENCE = "adamw_temperature"
-COMPARED = "predictive"
-PICTURED = ("adamw", REFERENCE, COMPARED)
+PICTURED = ("adamw", REFERENCE, "predictive")
 METRICS = {
     "accuracy": "accuracy",
     "nll": "NLL",
@@ -43,8 +42,8 @@ averaged over how many those are. Human NLL: against the shares of people who na
 entropy, or mutual information (MI), tells the other test set from the task's own. NLLs in nats.
 """
 PER_DRAW = """\
-`BN per draw`: the same posterior, but batch normalisation's statistics are gathered for each draw
-(`batch_norm_per_draw`); by default all draws use the mean's.
+`BN per draw`: the same posterior and draws, but batch normalisation's statistics are gathered for each draw
+(`batch_norm_per_draw`, which is not the default); otherwise all draws use the mean's.
 """
 
 
@@ -96,7 +95,7 @@ def task_report(result: dict[str, Any]) -> list[str]:
             cells.append("–" if delta is None else f"{delta.mean():+.3f} ± {standard_error(delta):.3f}{mark}")
         paired.append([ROWS[row], *cells])
     seconds = [
-        [ROWS[row], *(spread_seconds(found, part) for part in ("training", "prediction"))]
+        [ROWS[row], *(mean_seconds(found, part) for part in ("training", "prediction"))]
         for row, found in rows.items()
         if not row.endswith("_temperature")
     ]
@@ -107,12 +106,14 @@ def task_report(result: dict[str, Any]) -> list[str]:
     ]
     others = f" and {result['num_others']:,} from another distribution" if result["num_others"] else ""
     human = result["human_entropy"]
+    fresh = result["seconds"]["pretraining"]
+    pretraining = f"{fresh:.0f} s" if fresh > 1 else "by an earlier run"
     parts = [
         f"## {result['title']}\n",
         f"{result['num_weights']:,} weights; {settings['pretraining_steps']:,} steps of pretraining on "
-        f"{result['num_pool']:,} images; {settings['num_train']:,} labelled images and {settings['num_validation']} "
-        f"for validation; {settings['gradient_evaluations']} gradient evaluations at batch {settings['batch_size']}; "
-        f"{result['num_test']:,} test images{others}.\n",
+        f"{result['num_pool']:,} images ({pretraining}); {settings['num_train']:,} labelled images and "
+        f"{settings['num_validation']} for validation; {settings['gradient_evaluations']} gradient evaluations at "
+        f"batch {settings['batch_size']}; {result['num_test']:,} test images{others}.\n",
         "Validation NLL after temperature scaling at each learning rate, seed 0:\n",
         table(["method", *(f"{rate:g}" for rate in settings["learning_rates"]), "chosen"], rates),
         "Mean ± standard deviation over seeds:\n",
@@ -132,19 +133,22 @@ def task_report(result: dict[str, Any]) -> list[str]:
     return parts
 
 
-def spread_seconds(found: Sequence[dict[str, Any]], part: str) -> str:
+def mean_seconds(found: Sequence[dict[str, Any]], part: str) -> str:
     return f"{np.mean([run['seconds'][part] for run in found]):.1f}"
 
 
 def summary(rows: dict[str, list[dict[str, Any]]], shown: Sequence[str]) -> str:
-    """In words, what the predictive is better and worse in."""
-    sorts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
-    for metric in shown:
-        delta = differences(rows, COMPARED, metric)
-        if delta is not None:
-            sorts[verdict(delta, metric)].append(METRICS[metric])
-    said = "; ".join(f"{sort}: {', '.join(names) or 'nothing'}" for sort, names in sorts.items())
-    return f"{ROWS[COMPARED]} against {ROWS[REFERENCE]}: {said}.\n"
+    """In words, what the predictives are better and worse in."""
+    lines = []
+    for row in (row for row in rows if row.startswith(("predictive", "per_draw"))):
+        sorts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+        for metric in shown:
+            delta = differences(rows, row, metric)
+            if delta is not None:
+                sorts[verdict(delta, metric)].append(METRICS[metric])
+        said = "; ".join(f"{sort}: {', '.join(names) or 'nothing'}" for sort, names in sorts.items())
+        lines.append(f"- {ROWS[row]}: {said}.\n")
+    return "".join(lines)
 
 
 def markdown(content: dict[str, Any]) -> str:

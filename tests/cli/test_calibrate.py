@@ -11,14 +11,18 @@ from hf_scorevi.cli import main
 from hf_scorevi.hub import read_evaluations, read_recalibration
 from tests.cli.helpers import REPO, commits, error_of, evaluate, seed_repo, tree, usage_error_of
 from tests.hub_server import HubServer
-from tests.pictures import save_pictures
+from tests.pictures import CLASSES, picture, png
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")  # huggingface_hub's uploads make httpx2 say so
 
 
 @pytest.fixture
 def held_out(tmp_path: Path) -> Path:
-    save_pictures(tmp_path / "held-out", 4)
+    """Images that are not among the test data."""
+    for i in range(12):
+        path = tmp_path / "held-out" / CLASSES[i % 3] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(picture(i % 3, 100 + i)))
     return tmp_path / "held-out"
 
 
