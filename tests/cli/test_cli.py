@@ -45,7 +45,18 @@ def test_help_tells_every_default_and_waits_for_neither_torch_nor_transformers()
     assert done.returncode == 0, done.stderr
     assert "None" not in done.stdout and "False" not in done.stdout
     words = " ".join(done.stdout.split())
-    for default in ("16", "32", "0", "test", "image", "label", "main", "the checkpoint's", "all of them", "validation"):
+    for default in (
+        "16",
+        "32",
+        "0",
+        "test",
+        "image",
+        "label",
+        "main",
+        "the checkpoint's",
+        "all of them",
+        "validation",
+    ):
         assert f"(default: {default})" in words
     assert "examples: hf-scorevi push outputs/pets" in words and "commands: COMMAND push push a checkpoint" in words
 
