@@ -39,7 +39,8 @@ and costs as many forward passes.
 
 ECE: top-label, 15 bins of equal width. AURC: area under the risk-coverage curve, the error among the most confident,
 averaged over how many those are. Human NLL: against the shares of people who named each class. OOD AUROC: how well
-entropy, or mutual information (MI), tells the other test set from the task's own. NLLs in nats.
+entropy, or mutual information (MI), tells the other test set from the task's own; MI is compared with the reference's
+entropy. NLLs in nats.
 """
 PER_DRAW = """\
 `BN per draw`: the same posterior and draws, but batch normalisation's statistics are gathered for each draw
