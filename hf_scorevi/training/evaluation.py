@@ -36,11 +36,14 @@ class CalibrationMetrics:
     `preprocess_logits_for_metrics` made.
 
     Attributes:
+        independent: the outputs are logits of independent yes-or-no labels, each of which counts as an example of two
+            classes.
         found: of the last call what an `Evaluation` records, if it had figures.
     """
 
     def __init__(self, user: Callable[[EvalPrediction], dict[str, Any]] | None) -> None:
         self.user = user
+        self.independent = False
         self.found: dict[str, Any] | None = None
 
     def __call__(self, evaluation: EvalPrediction) -> dict[str, Any]:
@@ -51,12 +54,18 @@ class CalibrationMetrics:
         self.found = None
         if is_classification(predictive, labels):
             self.found = _classification(_probabilities(predictive), _probabilities(mean), outputs[2], labels)
-            metrics["ece_bins"] = _BINS
+        elif self.independent and isinstance(labels, np.ndarray) and labels.shape == predictive.shape:
+            given = labels.reshape(-1) >= 0  # -100 marks a label that nobody gave
+            tables = [_two_classes(logits)[given] for logits in (predictive, mean)]
+            by_draws = np.zeros((len(labels), 0, 4))
+            self.found = _classification(*tables, by_draws, labels.reshape(-1)[given].astype(np.int64))
+            self.found["num_examples"] = len(labels)
         elif isinstance(labels, np.ndarray) and predictive.size == labels.size:
             errors = {"predictive": predictive, "mean": mean}
             figures = {k: {"mse": float(np.mean((v.reshape(labels.shape) - labels) ** 2))} for k, v in errors.items()}
             self.found = {"num_examples": len(labels), "metrics": figures}
         if self.found is not None:
+            metrics |= {"ece_bins": _BINS} if "reliability" in self.found else {}
             metrics |= self.found["metrics"]["predictive"]
             metrics |= {f"mean_{name}": value for name, value in self.found["metrics"]["mean"].items()}
         if self.user is not None:
@@ -82,6 +91,11 @@ def _classification(
 
 def _without_bins(figures: dict[str, float | int]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if name != "ece_bins"}
+
+
+def _two_classes(logits: np.ndarray) -> np.ndarray:
+    flat = logits.reshape(-1, 1)
+    return _probabilities(np.concatenate([np.zeros_like(flat), flat], axis=1))
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:

@@ -208,6 +208,8 @@ class PosteriorTrainer(PushingTrainer):
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""
         self._refresh_batch_norm()
+        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
+        self._calibration.independent = problem == "multi_label_classification"
         if self.args.batch_norm_per_draw and self._gathers_statistics:
             self._follow_model()
             for draw in range(self.args.eval_num_samples):

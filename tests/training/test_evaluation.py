@@ -142,6 +142,17 @@ def test_several_labels_an_example_average_probabilities(tmp_path):
             with t.posterior.sampled(draw_seed(t.args.seed, draw)):
                 total += model.eval()(pixels).logits.sigmoid()
     assert np.allclose(torch.tensor(output.predictions).sigmoid(), total / 4, atol=1e-5)
+    torch.testing.assert_close(output.predictive.probs, total / 4, atol=1e-5, rtol=1e-4)
+
+    data.columns["labels"][0, 0] = -100  # nobody has given this one
+    metrics = t.evaluate(data)
+    given = data.columns["labels"].flatten()[1:].long()
+    probs = (total / 4).flatten()[1:]
+    expected = classification_metrics(torch.stack([1 - probs, probs], 1), given)
+    for name in ("accuracy", "nll", "ece", "brier"):
+        assert metrics[f"eval_{name}"] == pytest.approx(expected[name], rel=1e-4)
+    assert t.evaluation.num_examples == 12 and "mse" not in t.evaluation.metrics["predictive"]
+    assert t.evaluation.by_num_samples == []
 
 
 @pytest.mark.parametrize("return_logits", [False, True])
