@@ -56,9 +56,12 @@ class CalibrationMetrics:
             self.found = _classification(_probabilities(predictive), _probabilities(mean), outputs[2], labels)
         elif self.independent and isinstance(labels, np.ndarray) and labels.shape == predictive.shape:
             given = labels.reshape(-1) >= 0  # -100 marks a label that nobody gave
-            tables = [_two_classes(logits)[given] for logits in (predictive, mean)]
-            by_draws = np.zeros((len(labels), 0, 4))
-            self.found = _classification(*tables, by_draws, labels.reshape(-1)[given].astype(np.int64))
+            self.found = _classification(
+                _two_classes(predictive)[given],
+                _two_classes(mean)[given],
+                np.zeros((len(labels), 0, 4)),
+                labels.reshape(-1)[given].astype(np.int64),
+            )
             self.found["num_examples"] = len(labels)
         elif isinstance(labels, np.ndarray) and predictive.size == labels.size:
             errors = {"predictive": predictive, "mean": mean}
