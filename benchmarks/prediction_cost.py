@@ -3,6 +3,7 @@ What a prediction from S posterior draws costs beside S forward passes of the pl
 
     python benchmarks/prediction_cost.py                              # ViT-B/16 and ResNet-101, random weights
     python benchmarks/prediction_cost.py --models vit_b16 --batch-size 32 --device cuda
+    python benchmarks/prediction_cost.py --target "classifier*" --draws-at-once 8 --num-samples 8   # a head alone
     python benchmarks/prediction_cost.py --quick                      # tiny models: whether it works
 
 Both predict the same batches, in turns; the figure is the ratio of medians. On a CPU the time is that of this process
@@ -48,8 +49,8 @@ class Rows(torch.utils.data.Dataset):
         return {"pixel_values": self.pixels[i % len(self.pixels)]}
 
 
-def bayesian(model: nn.Module, family: str) -> BayesianModel:
-    config = PosteriorConfig(family=family)  # type: ignore[arg-type]
+def bayesian(model: nn.Module, options: argparse.Namespace) -> BayesianModel:
+    config = PosteriorConfig(family=options.family, target=options.target)
     posterior = Posterior.initialise(select_parameters(model, config.target), config)
     return BayesianModel(model, posterior, StoredPosterior(config, 1, 1.0))
 
@@ -75,10 +76,15 @@ def seconds(run: Callable[[], Any], device: str) -> float:
 
 
 def measure(name: str, settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
-    model = bayesian(build(name, settings, lora=False).eval(), options.family)
+    model = bayesian(build(name, settings, lora=False).eval(), options)
     pixels = make_batch(model.config, settings, settings.batch_size)["pixel_values"].cpu()
     data = Rows(pixels, options.batches)
-    asked = {"batch_size": settings.batch_size, "num_samples": options.num_samples, "seed": 0}
+    asked = {
+        "batch_size": settings.batch_size,
+        "num_samples": options.num_samples,
+        "draws_at_once": options.draws_at_once,
+        "seed": 0,
+    }
     times: dict[str, list[float]] = {"plain": [], "predicted": []}
     for repeat in range(options.repeats + 1):
         own = {
@@ -103,7 +109,7 @@ def peak_copies(name: str, settings: Settings, options: argparse.Namespace) -> f
     """
     gc.collect()
     with StorageMeter() if settings.device == "cpu" else AllocatorMeter() as meter:
-        model = bayesian(build(name, settings, lora=False).eval(), options.family)
+        model = bayesian(build(name, settings, lora=False).eval(), options)
         batch = {"pixel_values": make_batch(model.config, settings, 2)["pixel_values"]}
         weights = sum(p.nbytes for p in model.model.parameters())
         gc.collect()
@@ -112,7 +118,8 @@ def peak_copies(name: str, settings: Settings, options: argparse.Namespace) -> f
         model.model.register_forward_hook(lambda *args: meter.watch(True))
         meter.watch(True)
         meter.peak = 0
-        model.predict(**batch, num_samples=2, seed=0, return_samples=False)
+        draws = {"num_samples": max(2, options.draws_at_once), "draws_at_once": options.draws_at_once}
+        model.predict(**batch, **draws, seed=0, return_samples=False)
     return (meter.peak - before) / weights
 
 
@@ -120,6 +127,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=MODELS, metavar="MODEL")
     parser.add_argument("--family", default="isotropic", help="of the posterior (default: isotropic)")
+    parser.add_argument("--target", default="trainable", help="Bayesian weights (default: all)")
+    parser.add_argument("--draws-at-once", type=int, default=1, help="draws in one vectorised pass (default: 1)")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--batches", type=int, default=8, help="batches of the data set (default: 8)")
     parser.add_argument("--num-samples", type=int, default=2, help="draws S (default: 2)")
