@@ -37,21 +37,22 @@ from ..posterior import Posterior, draw_seed, summarise
 from ..posthoc import Recalibration
 from ..predictive import (
     ClassCollector,
-    LabelsAverage,
-    OutputAverage,
-    PredictiveAverage,
     PredictiveOutput,
     RegressionCollector,
     RegressionOutput,
-    per_example_scores,
 )
+from .batch_prediction import BatchPrediction, Collector
 from .checkpointing import INCOMPLETE, load_posterior_into, load_weights, publish, record_callbacks, rotate
 from .distributed import reshard
-from .evaluation import CalibrationMetrics, draw_counts, is_classification
+from .evaluation import CalibrationMetrics, draw_counts
+from .grouping import GroupedBatches
 from .pushing import PushingTrainer
 from .statistics_batches import spread_batches
 
 __all__ = ["PosteriorPrediction", "PosteriorTrainer"]
+
+# Examples for which a draw is used before the next is made, so that the noise costs little beside the passes.
+_GROUP_EXAMPLES = 128
 
 
 class PosteriorPrediction(PredictionOutput):
@@ -79,7 +80,9 @@ class PosteriorTrainer(PushingTrainer):
 
     evaluation: Evaluation | None
     recalibration: Recalibration | None = None
-    _collector: Callable[[], ClassCollector | RegressionCollector] | None
+    _make_collector: Callable[[], Collector] | None
+    _batches: GroupedBatches | None
+    _predicted: dict[int, BatchPrediction]
     _batch_prediction: PredictiveOutput | RegressionOutput | None
     _details: tuple[np.ndarray, ...]
     model: nn.Module
@@ -95,7 +98,8 @@ class PosteriorTrainer(PushingTrainer):
         self._batch_norm_stale = False
         self._draw_statistics: list[RunningStatistics] = []
         self.evaluation, self._evaluated_step = None, -1
-        self._collector, self._batch_prediction, self._details = None, None, ()
+        self._make_collector, self._batch_prediction, self._details = None, None, ()
+        self._batches, self._predicted = None, {}
         self._calibration = CalibrationMetrics(compute_metrics)
         kwargs["compute_metrics"] = self._calibration
         kwargs["preprocess_logits_for_metrics"] = _keeping_outputs(preprocess_logits_for_metrics)
@@ -129,43 +133,37 @@ class PosteriorTrainer(PushingTrainer):
         loss are averaged over draws (for several labels an example the probabilities are averaged, and given as
         logits).
 
-        Draws depend on `args.seed` and their number alone: every batch sees the same weights.
+        Draws depend on `args.seed` and their number alone: every batch sees the same weights. The batches that
+        `evaluation_loop` has fetched together share the making of each.
         """
+        found = self._predicted.pop(id(inputs), None)
+        if found is None:
+            group = self._batches.group if self._batches is not None else []
+            group = group if any(batch is inputs for batch in group) else [inputs]
+            self._predicted = self._predict_group(model, group, ignore_keys)
+            found = self._predicted.pop(id(inputs))
+        loss, outputs, labels, self._batch_prediction = found.result()
+        return (loss, None, None) if prediction_loss_only else (loss, outputs, labels)
+
+    def _predict_group(
+        self, model: nn.Module, group: Sequence[dict[str, Any]], ignore_keys: list[str] | None
+    ) -> dict[int, BatchPrediction]:
+        """What becomes of each batch, by its identity."""
         self._follow_model()
-        _, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
-        mean = _first(outputs)
         problem = getattr(getattr(self.model, "config", None), "problem_type", None)
-        exclusive_classes = problem not in ("regression", "multi_label_classification")
-        average: PredictiveAverage | LabelsAverage | OutputAverage
-        if exclusive_classes and is_classification(mean, labels):
-            average = PredictiveAverage(1.0 if self.recalibration is None else self.recalibration.temperature)
-        else:
-            average = LabelsAverage() if problem == "multi_label_classification" else OutputAverage()
-        losses, scores = [], []
-        collector = None if self._collector is None or mean.dim() < 2 else self._collector()
-        counts = draw_counts(self.args.eval_num_samples)
+        temperature = 1.0 if self.recalibration is None else self.recalibration.temperature
+        found: dict[int, BatchPrediction] = {}
+        for inputs in group:
+            _, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
+            found[id(inputs)] = BatchPrediction(
+                _first(outputs), labels, self.args.eval_num_samples, problem, temperature, self._make_collector
+            )
         for draw in range(self.args.eval_num_samples):
             with self._sampled(draw), self._statistics_of(draw):
-                loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
-            average.add(_first(outputs))
-            if collector is not None:
-                collector.add(_first(outputs))
-            if draw + 1 in counts and labels is not None and isinstance(average, PredictiveAverage):
-                scores.append(per_example_scores(average.outputs, labels))
-            if loss is not None:
-                losses.append(loss)
-        if labels is not None and isinstance(average, PredictiveAverage):
-            loss = nn.functional.nll_loss(average.outputs, labels)
-        else:
-            loss = torch.stack(losses).mean() if losses else None
-        if prediction_loss_only:
-            return loss, None, None
-        by_draws = torch.stack(scores, dim=1) if scores else mean.new_zeros(len(mean), 0, 4)
-        details: tuple[Tensor, ...] = ()
-        if collector is not None:
-            self._batch_prediction = collector.result()
-            details = tuple(self._batch_prediction.examples_first().values())
-        return loss, (average.outputs, mean, by_draws, details), labels
+                for inputs in group:
+                    loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
+                    found[id(inputs)].add(_first(outputs), loss)
+        return found
 
     def _sampled(self, draw: int) -> AbstractContextManager[Any]:
         scale = 1.0 if self.recalibration is None else self.recalibration.posterior_scale
@@ -216,10 +214,11 @@ class PosteriorTrainer(PushingTrainer):
                 with self._sampled(draw), kept_running_statistics(self.model):
                     self._gather_statistics()
                     self._draw_statistics.append(RunningStatistics(self.model))
+        self._batches = GroupedBatches(dataloader, max(1, _GROUP_EXAMPLES // self.args.per_device_eval_batch_size))
         try:
-            output = super().evaluation_loop(dataloader, *args, **kwargs)
+            output = super().evaluation_loop(self._batches, *args, **kwargs)  # type: ignore[arg-type]
         finally:
-            self._draw_statistics = []
+            self._batches, self._predicted, self._draw_statistics = None, {}, []
         self._record_evaluation(getattr(dataloader, "dataset", None))
         if isinstance(output.predictions, tuple):
             # (predictive, mean, by draws, details), and what a preprocess_logits_for_metrics of the user's made
@@ -245,17 +244,17 @@ class PosteriorTrainer(PushingTrainer):
         noise_variance = self._stored_posterior().config.noise_variance
         problem = getattr(getattr(self.model, "config", None), "problem_type", None)
         if noise_variance is not None:
-            self._collector = lambda: RegressionCollector(noise_variance, (0.05, 0.5, 0.95), return_logits)
+            self._make_collector = lambda: RegressionCollector(noise_variance, (0.05, 0.5, 0.95), return_logits)
         elif self.args.prediction_loss_only:
-            self._collector = None
+            self._make_collector = None
         else:
             temperature = 1.0 if self.recalibration is None else self.recalibration.temperature
             independent = problem == "multi_label_classification"
-            self._collector = lambda: ClassCollector(temperature, independent, False, return_logits)
+            self._make_collector = lambda: ClassCollector(temperature, independent, False, return_logits)
         try:
             prediction = PosteriorPrediction(*super().predict(test_dataset, ignore_keys, metric_key_prefix))  # type: ignore[arg-type]
         finally:
-            self._collector = None
+            self._make_collector = None
             batch, self._batch_prediction = self._batch_prediction, None
             details, self._details = self._details, ()
         if batch is not None:

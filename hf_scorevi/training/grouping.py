@@ -1,0 +1,56 @@
+"""Evaluation batches by groups that share each posterior draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+__all__ = ["GroupedBatches"]
+
+
+class GroupedBatches:
+    """
+    A loader that looks ahead: it yields the same batches one by one, after fetching a group of them.
+
+    Accelerate's loaders know whether the batch they gave last is the last of all, and `gather_for_metrics` cuts off
+    what was repeated to fill it; while batches are handed out that were fetched ahead, the loader says that of each.
+
+    Args:
+        loader: whose batches they are; all its attributes are this object's too.
+        size: batches in a group. The same in all processes, which take turns at collective operations.
+
+    Attributes:
+        group: the batches that were fetched together, of which the one that was yielded last is one.
+    """
+
+    def __init__(self, loader: DataLoader, size: int) -> None:
+        self._loader, self._size = loader, size
+        self.group: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._loader)
+        knows_its_end = hasattr(self._loader, "end_of_dataloader")
+        ended = False
+        while not ended:
+            self.group = []
+            while len(self.group) < self._size and not ended:
+                try:
+                    self.group.append(next(batches))
+                except StopIteration:
+                    ended = True
+                # Asked for more, an accelerate loader would take itself for finished before its last batch is used.
+                ended = ended or (knows_its_end and self._loader.end_of_dataloader)  # type: ignore[attr-defined]
+            for i, batch in enumerate(self.group):
+                if knows_its_end:
+                    self._loader.end_of_dataloader = ended and i == len(self.group) - 1  # type: ignore[attr-defined]
+                yield batch
+        self.group = []
+        next(batches, None)  # which finishes the loader

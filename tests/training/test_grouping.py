@@ -1,0 +1,68 @@
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import GradientState
+from torch.utils.data import DataLoader, IterableDataset
+
+from hf_scorevi import ScoreVITrainer
+from hf_scorevi.posterior import Posterior
+from hf_scorevi.training.grouping import GroupedBatches
+from tests.models import arguments, images, tiny_resnet, tiny_vit
+
+
+class Numbers(IterableDataset):
+    def __iter__(self):
+        yield from range(11)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("data", [range(11), range(12), Numbers()])
+def test_batches_come_as_they_were_and_only_the_last_is_said_to_be_it(size, data):
+    plain = DataLoader(data, batch_size=3)
+    expected = [batch.tolist() for batch in plain]
+    loader = Accelerator(cpu=True).prepare(plain)
+    for batches in (GroupedBatches(plain, size), GroupedBatches(loader, size)):
+        for _ in range(2):  # a loader is used again
+            seen, last = [], []
+            for batch in batches:
+                assert len(batches.group) <= size and any(own is batch for own in batches.group)
+                seen.append(batch.tolist())
+                last.append(GradientState().end_of_dataloader)
+            assert seen == expected
+            if batches._loader is loader:
+                assert last == [False] * (len(expected) - 1) + [True]
+            assert not GradientState().in_dataloader and batches.group == []
+    assert batches.dataset is data
+
+
+def test_an_empty_loader_yields_nothing():
+    assert list(GroupedBatches(DataLoader([], batch_size=2), 3)) == []
+
+
+def evaluated(tmp_path, monkeypatch, build, examples: int):
+    monkeypatch.setattr("hf_scorevi.training.posterior_trainer._GROUP_EXAMPLES", examples)
+    data = images(23)
+    args = arguments(tmp_path, max_steps=2, eval_num_samples=3, per_device_eval_batch_size=4)
+    trainer = ScoreVITrainer(build(), args, train_dataset=data)
+    trainer.train()
+    seeds, sampled = [], Posterior.sampled
+    monkeypatch.setattr(Posterior, "sampled", lambda own, seed, scale: seeds.append(seed) or sampled(own, seed, scale))
+    metrics = trainer.evaluate(data)
+    output = trainer.predict(data, return_logits=True)
+    monkeypatch.setattr(Posterior, "sampled", sampled)
+    timings = ("runtime", "per_second")
+    return {k: v for k, v in metrics.items() if not k.endswith(timings)}, output, seeds
+
+
+@pytest.mark.parametrize("build", [tiny_vit, tiny_resnet])
+def test_figures_do_not_depend_on_groups_but_the_number_of_draws_made_does(tmp_path, monkeypatch, build):
+    alone, one, many_seeds = evaluated(tmp_path / "1", monkeypatch, build, 1)
+    grouped, other, few_seeds = evaluated(tmp_path / "8", monkeypatch, build, 8)
+    assert alone == grouped
+    assert (one.predictions == other.predictions).all() and (one.label_ids == other.label_ids).all()
+    for name, value in vars(one.predictive).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, getattr(other.predictive, name))
+    # 23 examples in batches of 4: six batches, or three pairs of them; evaluated, then predicted.
+    assert len(many_seeds) == 2 * 6 * 3 and len(few_seeds) == 2 * 3 * 3
+    assert set(many_seeds) == set(few_seeds)
