@@ -114,7 +114,7 @@ class Predictor:
         quantile_levels: Sequence[float] = (0.05, 0.5, 0.95),
         batch_norm_batches: Sequence[Batch] | None = None,
         **inputs: Any,
-    ) -> PredictiveOutput | RegressionOutput:
+    ) -> PredictiveOutput | Any:
         """
         The posterior predictive for `inputs`, given as to the model's forward.
 
@@ -134,17 +134,15 @@ class Predictor:
                 gathers statistics for each draw; default: all draws use the mean's.
 
         Returns:
-            `RegressionOutput` of a model trained with a squared error, `PredictiveOutput` of others.
+            `RegressionOutput` of a model trained with a squared error, `PredictiveOutput` of others. (To a type checker
+            the former is `Any`, so that a classifier's probabilities need no check.)
 
         Raises:
             ValueError: `num_samples` or `draws_at_once` below 1; levels outside (0, 1).
             TypeError: the model's outputs have no logits.
         """
         draws = self._draws(num_samples, seed, use_mean, draws_at_once, return_samples, return_logits, quantile_levels)
-        if batch_norm_batches is not None:
-            if draws_at_once > 1:
-                raise ValueError("batch_norm_batches goes with one draw at a time: leave out draws_at_once.")
-            draws.prepare = lambda: refresh_running_statistics(self.model, map(self._moved, batch_norm_batches))
+        draws.prepare = self._refresher(batch_norm_batches, draws)
         (output,) = self._predict_group([self._moved(inputs)], draws)
         return output
 
@@ -164,7 +162,8 @@ class Predictor:
         return_logits: bool = False,
         draws_at_once: int = 1,
         quantile_levels: Sequence[float] = (0.05, 0.5, 0.95),
-    ) -> PredictiveOutput | RegressionOutput:
+        batch_norm_batches: Sequence[Batch] | None = None,
+    ) -> PredictiveOutput | Any:
         """
         The posterior predictive for every row of a data set, on the CPU. Rows are read once.
 
@@ -181,6 +180,7 @@ class Predictor:
             ValueError: the data set is empty; and as `predict`.
         """
         draws = self._draws(num_samples, seed, use_mean, draws_at_once, return_samples, return_logits, quantile_levels)
+        draws.prepare = self._refresher(batch_norm_batches, draws)
         loader: DataLoader[Any] = DataLoader(
             dataset,  # type: ignore[arg-type]
             batch_size=batch_size,
@@ -245,6 +245,13 @@ class Predictor:
         recalibration = None if use_mean else self.recalibration
         temperature = 1.0 if recalibration is None else recalibration.temperature
         return Draws(seeds, self.posterior_scale, temperature, at_once, samples, logits, levels)
+
+    def _refresher(self, batches: Sequence[Batch] | None, draws: Draws) -> Callable[[], None] | None:
+        if batches is None:
+            return None
+        if draws.at_once > 1:
+            raise ValueError("batch_norm_batches goes with one draw at a time: leave out draws_at_once.")
+        return lambda: refresh_running_statistics(self.model, map(self._moved, batches))
 
     def _predict_group(
         self, batches: Sequence[Batch], draws: Draws, on_pass: Callable[[], Any] = lambda: None

@@ -121,6 +121,11 @@ def test_the_weights_are_the_mean_again_after_any_prediction(model):
 def test_batch_norm_s_own_statistics_go_with_single_draws():
     model = bayesian(tiny_resnet())
     batches = [{"pixel_values": DATA.columns["pixel_values"]}]
+    each = model.predict(**batches[0], num_samples=3, seed=0, batch_norm_batches=batches)
+    shared = model.predict(**batches[0], num_samples=3, seed=0)
+    assert not torch.allclose(each.probs, shared.probs, atol=1e-3)
+    asked = {"num_samples": 3, "seed": 0, "return_samples": True, "batch_norm_batches": batches}
+    close(model.predict_dataset(DATA, batch_size=5, **asked), each)
     with pytest.raises(ValueError, match="leave out draws_at_once"):
         model.predict(**batches[0], batch_norm_batches=batches, draws_at_once=2)
 
