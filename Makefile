@@ -5,8 +5,9 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-# Worker processes of `make test`, one thread each: on a few cores torch's own threads only get in each other's way.
-TEST_WORKERS ?= 2
+# Worker processes of `make test`, a number or `logical` for one a core (at most eight: each takes about a gigabyte),
+# with one thread each: on a few cores torch's own threads only get in each other's way.
+TEST_WORKERS ?= logical
 PYTEST_ARGS ?=
 CARDS_ARGS ?=
 HUB_PORT ?= 8080
@@ -48,7 +49,7 @@ hub: $(INSTALLED) ## serve a Hugging Face Hub on this machine, to try things on 
 	$(PYTHON) -m tests.hub_server --port $(HUB_PORT)
 
 test: $(INSTALLED) ## run the tests (PYTEST_ARGS="-k ece" narrows them)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_WORKERS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_WORKERS) --maxprocesses 8 $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff, its formatter, mypy; changes nothing
 	$(PYTHON) -m ruff check .

@@ -134,7 +134,7 @@ class Predictor:
                 gathers statistics for each draw; default: all draws use the mean's.
 
         Returns:
-            `RegressionOutput` of a model trained with a squared error, `PredictiveOutput` of others. (To a type checker
+            `RegressionOutput` of a model trained with a squared error, `PredictiveOutput` of others. (To type checkers
             the former is `Any`, so that a classifier's probabilities need no check.)
 
         Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -517,13 +518,20 @@ def test_nobody_is_answered_after_the_end(tmp_path):
 
 def test_the_command_says_how_to_use_it_and_logs_no_token():
     command = [sys.executable, "-m", "tests.hub_server", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+
+    def heed_interrupts():  # which a test run in the background of a shell is made to ignore, and so would this
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
         lines = iter(process.stdout.readline, "")
         usage = next(line for line in lines if "export" in line)
         settings = dict(word.split("=") for word in usage.split()[1:])
         headers = {"Authorization": f"Bearer {settings['HF_TOKEN']}"}
         httpx.get(f"{settings['HF_ENDPOINT']}/api/whoami-v2?x=1", headers=headers)
         log = next(line for line in lines if "whoami" in line)
-        process.send_signal(2)
-        assert process.wait(10) == 0
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
     assert log == "GET /api/whoami-v2?x=1 200 user\n" and settings["HF_HUB_DISABLE_XET"] == "1"

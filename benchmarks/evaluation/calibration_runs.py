@@ -13,10 +13,7 @@ from transformers import AutoModelForImageClassification, Trainer, TrainingArgum
 from benchmarks.evaluation.calibration_tasks import EVAL_BATCH, NUM_CLASSES, QUIET, Data, Images, Task
 from hf_scorevi import BayesianModel, ScoreVITrainer, ScoreVITrainingArguments
 from hf_scorevi.batch_norm import has_running_statistics
-from hf_scorevi.metrics import classification_metrics
-from hf_scorevi.metrics.aurc import aurc
-from hf_scorevi.metrics.ood_detection import ood_detection
-from hf_scorevi.metrics.soft_nll import soft_nll
+from hf_scorevi.metrics import aurc, classification_metrics, ood_detection, soft_nll
 from hf_scorevi.posthoc import apply_temperature, fit_temperature
 
 NUM_SAMPLES = 16

@@ -3,12 +3,12 @@
 import numpy.typing as npt
 
 from hf_scorevi.metrics._inputs import as_array
-from hf_scorevi.metrics.accuracy import accuracy
-from hf_scorevi.metrics.adaptive_ece import adaptive_ece
-from hf_scorevi.metrics.brier import brier
-from hf_scorevi.metrics.classwise_ece import classwise_ece
-from hf_scorevi.metrics.ece import ece
-from hf_scorevi.metrics.nll import nll
+from hf_scorevi.metrics.accuracy.function import accuracy
+from hf_scorevi.metrics.adaptive_ece.function import adaptive_ece
+from hf_scorevi.metrics.brier.function import brier
+from hf_scorevi.metrics.classwise_ece.function import classwise_ece
+from hf_scorevi.metrics.ece.function import ece
+from hf_scorevi.metrics.nll.function import nll
 
 
 def classification_metrics(
