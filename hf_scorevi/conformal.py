@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import row_chunks
 from hf_scorevi.metrics._inputs import as_array, check_probabilities
-from hf_scorevi.plots.reliability import wilson_interval
+from hf_scorevi.metrics.intervals import wilson_interval
 
 __all__ = ["METHODS", "ConformalPredictor", "evaluate_sets", "fit_conformal"]
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from transformers import ViTForImageClassification
 
+from benchmarks.evaluation.cost_meters import StorageMeter
 from hf_scorevi import BayesianModel, PosteriorConfig, PredictiveOutput, RegressionOutput, ScoreVITrainer
 from hf_scorevi.hub import StoredPosterior
 from hf_scorevi.posterior import Posterior, draw_seed, select_parameters
@@ -209,3 +210,22 @@ def test_a_trained_model_predicts_what_its_trainer_does(tmp_path):
     out = BayesianModel.from_pretrained(tmp_path / "out").predict_dataset(DATA, num_samples=3, seed=args.seed)
     assert isinstance(out, PredictiveOutput)
     torch.testing.assert_close(out.log_probs, torch.tensor(expected), atol=1e-5, rtol=1e-5)
+
+
+def test_a_draw_costs_one_copy_of_the_weights():
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = nn.ParameterList(nn.Parameter(torch.zeros(1 << 21)) for _ in range(16))
+            self.head = nn.Linear(2, 3)
+
+        def forward(self, x):
+            return {"logits": self.head(x)}
+
+    with StorageMeter() as meter:
+        model = bayesian(Wide())
+        before = meter.peak = meter.allocated
+        model.predict(x=torch.zeros(1, 2), num_samples=2, seed=0)
+    copy = sum(p.nbytes for p in model.model.parameters())
+    noise = 4 * (1 << 22)  # a bucket of it at a time, and what it is made of
+    assert copy < meter.peak - before < copy + 2 * noise + 1e6

@@ -9,6 +9,7 @@ from hf_scorevi.metrics.classwise_ece.function import classwise_ece
 from hf_scorevi.metrics.comparison import paired_bootstrap
 from hf_scorevi.metrics.debiased_ece.function import debiased_ece
 from hf_scorevi.metrics.ece.function import ece
+from hf_scorevi.metrics.intervals import wilson_interval
 from hf_scorevi.metrics.mce.function import mce
 from hf_scorevi.metrics.nll.function import nll, nll_from_log_probabilities
 from hf_scorevi.metrics.ood_detection.function import ood_detection
@@ -44,4 +45,5 @@ __all__ = [
     "soft_ece",
     "soft_nll",
     "summary_from_scores",
+    "wilson_interval",
 ]

@@ -6,7 +6,7 @@ from hf_scorevi.plots.draws import metrics_by_draws
 from hf_scorevi.plots.entropy import entropy_histogram
 from hf_scorevi.plots.kinds import KINDS, tensor_kind
 from hf_scorevi.plots.posterior import posterior_diagram
-from hf_scorevi.plots.reliability import reliability_diagram, wilson_interval
+from hf_scorevi.plots.reliability import reliability_diagram
 from hf_scorevi.plots.risk_coverage import risk_coverage_diagram
 
 __all__ = [
@@ -20,5 +20,4 @@ __all__ = [
     "reliability_diagram",
     "risk_coverage_diagram",
     "tensor_kind",
-    "wilson_interval",
 ]

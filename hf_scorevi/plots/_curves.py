@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics import wilson_interval
 from hf_scorevi.metrics._chunks import top_label
 from hf_scorevi.metrics._inputs import check_probabilities
 from hf_scorevi.plots._style import COLORS, MARKERS
-from hf_scorevi.plots.reliability import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hf_scorevi.metrics import wilson_interval
 from hf_scorevi.plots._curves import LINES, Predictions, rate_line, top_labels
 from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend
-from hf_scorevi.plots.reliability import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics import RiskCoverage, risk_coverage_curve
+from hf_scorevi.metrics import RiskCoverage, risk_coverage_curve, wilson_interval
 from hf_scorevi.plots._curves import rate_line
 from hf_scorevi.plots._style import bare_frame, new_figure, outer_legend
-from hf_scorevi.plots.reliability import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
