@@ -49,7 +49,7 @@ hub: $(INSTALLED) ## serve a Hugging Face Hub on this machine, to try things on 
 	$(PYTHON) -m tests.hub_server --port $(HUB_PORT)
 
 test: $(INSTALLED) ## run the tests (PYTEST_ARGS="-k ece" narrows them)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_WORKERS) --maxprocesses 8 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_WORKERS) --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff, its formatter, mypy; changes nothing
 	$(PYTHON) -m ruff check .
