@@ -192,6 +192,15 @@ def test_shift_and_scale_pass_through():
     torch.testing.assert_close(moved, model(past).prediction_outputs * 100 + 7, rtol=1e-3, atol=1e-3)  # but for 1e-5
 
 
+def test_loc_and_scale_are_constants_to_the_gradient():
+    model = make(dtype=torch.float64)
+    past, future = (values.requires_grad_() for values in windows(model))
+    output = model(past, future)
+    assert not output.loc.requires_grad and not output.scale.requires_grad
+    output.loss.backward()
+    assert past.grad.isfinite().all() and past.grad.abs().max() > 0
+
+
 def test_gradients():
     model = make(dtype=torch.float64)
     past, future = windows(model)
