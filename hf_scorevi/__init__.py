@@ -48,6 +48,7 @@ _PACKAGES = (
     "hub",
     "inference",
     "metrics",
+    "models",
     "ood",
     "pipelines",
     "plots",
