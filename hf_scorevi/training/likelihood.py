@@ -101,7 +101,7 @@ def _squared_error_outputs(model: nn.Module, posterior_config: PosteriorConfig) 
     if getattr(config, "loss", None) == "mse":
         raise ValueError(
             "This model's mean-squared-error loss is a mean over horizon and channels of series that each have "
-            "a noise variance of their own; it is not supported yet. Use the model's loss='nll' head."
+            "a noise variance of their own; it is not supported yet. Use a head with loss='nll', if the model has one."
         )
     num_labels = getattr(config, "num_labels", 0)
     problem = getattr(config, "problem_type", None)

@@ -1,10 +1,13 @@
 """Koopa in the Trainer of transformers."""
 
+import pytest
 import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments, set_seed
 
+from hf_scorevi import ScoreVITrainer
 from hf_scorevi.models.koopa import KoopaConfig, KoopaForPrediction, fit_mask_spectrum
+from tests.models import arguments
 
 CONTEXT, HORIZON = 24, 12
 
@@ -58,3 +61,18 @@ def test_learns_a_seasonal_series(tmp_path):
     of_the_mean = (held_out - train.mean(0)).square().mean().item()
     assert of_the_mean > 0.7
     assert 0.01 < loss < 0.05  # the noise has the variance 0.01
+
+
+def test_its_squared_error_is_not_taken_for_a_likelihood(tmp_path):
+    series = torch.randn(60, 2)
+    config = KoopaConfig(
+        input_size=2,
+        context_length=CONTEXT,
+        prediction_length=HORIZON,
+        dynamic_dim=4,
+        hidden_dim=4,
+        mask_spectrum=[0],
+    )
+    with pytest.raises(ValueError, match="not supported yet"):
+        ScoreVITrainer(KoopaForPrediction(config), arguments(tmp_path), train_dataset=Windows(series)).train()
+    assert "loss" not in config.to_dict()

@@ -1,6 +1,6 @@
 """The configuration of Koopa."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -37,6 +37,7 @@ class KoopaConfig(PreTrainedConfig):
     """
 
     model_type = "koopa"
+    loss: ClassVar[str] = "mse"  # as the configurations of transformers' forecasters call it
 
     input_size: int = 1
     context_length: int = 96
