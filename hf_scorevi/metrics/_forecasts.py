@@ -66,7 +66,7 @@ def check_per_example(values: npt.ArrayLike, shape: tuple[int, ...], name: str) 
 def check_seasonal_errors(values: npt.ArrayLike, num_examples: int) -> Floats:
     """Seasonal errors [examples] as float64, or a ValueError."""
     array = check_per_example(values, (num_examples,), "seasonal_errors")
-    if array.min() <= 0:
+    if (array <= 0).any():
         index = int((array <= 0).argmax())
         raise ValueError(
             f"seasonal_errors[{index}] is {array[index]:g}: it must be positive; leave out series whose "

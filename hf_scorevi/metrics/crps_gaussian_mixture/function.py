@@ -54,14 +54,13 @@ def crps_gaussian_mixture(
 
 
 def _mean_absolute(mean: Floats, deviation: Floats) -> Floats:
-    """E|N(mean, deviation²)|. The second argument is written over."""
+    """E|N(mean, deviation²)|."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a deviation of zero, or next to it
         z = mean / deviation
         z[deviation == 0.0] = np.inf
-        deviation *= math.sqrt(2.0 / math.pi) * np.exp(-0.5 * z * z)
+        result = deviation * math.sqrt(2.0 / math.pi) * np.exp(-0.5 * z * z)
     # numpy has no erf; a buffer hands out floats without a list of them.
     z *= math.sqrt(0.5)
     erf = np.fromiter(map(math.erf, z.ravel().data), np.float64, z.size).reshape(z.shape)
-    erf *= mean
-    deviation += np.abs(erf, out=erf)
-    return deviation
+    result += np.abs(mean * erf)
+    return result
