@@ -17,6 +17,7 @@ from hf_scorevi.metrics.intervals import wilson_interval
 from hf_scorevi.metrics.mase.function import mase
 from hf_scorevi.metrics.mce.function import mce
 from hf_scorevi.metrics.mixture_nll.function import mixture_nll
+from hf_scorevi.metrics.mse_mae.function import mse_mae
 from hf_scorevi.metrics.msis.function import msis
 from hf_scorevi.metrics.nll.function import nll, nll_from_log_probabilities
 from hf_scorevi.metrics.ood_detection.function import ood_detection
@@ -50,6 +51,7 @@ __all__ = [
     "mase",
     "mce",
     "mixture_nll",
+    "mse_mae",
     "msis",
     "nll",
     "nll_from_log_probabilities",

@@ -7,7 +7,7 @@ import pytest
 
 from hf_scorevi import metrics
 
-SAMPLES = ["crps", "interval_coverage", "quantile_calibration_error"]
+SAMPLES = ["crps", "interval_coverage", "mse_mae", "quantile_calibration_error"]
 SCALED = ["mase", "msis"]
 GAUSSIANS = ["crps_gaussian_mixture", "mixture_nll"]
 GOOD = [[1.0, 2.0], [3.0, 4.0]]

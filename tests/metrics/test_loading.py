@@ -40,6 +40,7 @@ def forecasts(rng):
         "weighted_quantile_loss": (samples, targets),
         "interval_coverage": (samples, targets),
         "quantile_calibration_error": (samples, targets),
+        "mse_mae": (samples, targets),
         "energy_score": (rng.normal(size=(60, 5, 3)), rng.normal(size=(60, 3))),
         "mase": (samples, targets, scales),
         "msis": (samples, targets, scales),

@@ -16,8 +16,8 @@ def crps(
     X and X' are independent draws of the predictive, of which M samples are given. E|X - X'| is estimated by the mean
     over pairs: of M (M - 1) pairs of different samples ("fair"), which is unbiased, or of all M² ("biased"), which is
     the score of the samples' own distribution function, and too large by E|X - X'| / (2M) as the score of what they
-    were drawn from. Neither is negative. Of one sample both are the absolute error, for a point forecast has no spread.
-    Of sorted samples the sum over pairs is one over samples: the work is M log M an example.
+    were drawn from. Neither is negative. Of one sample both are the absolute error, for a point forecast has no
+    spread. Of sorted samples the sum over pairs is one over samples: the work is M log M an example.
 
     Args:
         samples: [examples, samples] of the predictive. Array, tensor or nested list.
