@@ -1,6 +1,7 @@
 """What every metric of forecasts asks of its inputs, and how it passes over them. Bad input is an error."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,7 +111,7 @@ def interval_scores(lower: Floats, upper: Floats, targets: Floats, level: float)
     return upper - lower + 2.0 / (1.0 - level) * outside
 
 
-def refuse_not_finite(array: npt.NDArray[np.float64], name: str, first_row: int = 0) -> None:
+def refuse_not_finite(array: npt.NDArray[Any], name: str, first_row: int = 0) -> None:
     """A ValueError for the first row that holds NaN or infinity."""
     finite = np.isfinite(array)
     if not finite.all():
@@ -120,13 +121,13 @@ def refuse_not_finite(array: npt.NDArray[np.float64], name: str, first_row: int 
         )
 
 
-def refuse_not_real(array: npt.NDArray[np.float64], name: str) -> None:
+def refuse_not_real(array: npt.NDArray[Any], name: str) -> None:
     """A ValueError unless `array` holds real numbers."""
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must be real numbers, not {array.dtype}: convert with .astype(float)")
 
 
-def _check_shape(array: npt.NDArray[np.float64], name: str, axes: Sequence[str]) -> npt.NDArray[np.float64]:
+def _check_shape(array: npt.NDArray[Any], name: str, axes: Sequence[str]) -> npt.NDArray[Any]:
     if array.ndim != len(axes) or array.size == 0:
         raise ValueError(
             f"{name} must have the shape [{', '.join(axes)}], none of them empty, not {list(array.shape)}: "
