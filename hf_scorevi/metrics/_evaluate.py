@@ -32,10 +32,46 @@ _INPUTS = {
         Features({"predictions": Sequence(Sequence(_NUMBER))}),
         "predictions: probabilities of each draw [examples, draws, classes], the last axis sums to one.",
     ),
+    "samples": (
+        Features({"predictions": Sequence(_NUMBER), "references": _NUMBER}),
+        "predictions: samples of the predictive [examples, samples].\nreferences: what came [examples].",
+    ),
+    "scaled_samples": (
+        Features({"predictions": Sequence(_NUMBER), "references": _NUMBER, "seasonal_errors": _NUMBER}),
+        "predictions: samples of the predictive [examples, samples].\nreferences: what came [examples].\n"
+        "seasonal_errors: of the history of the example's series [examples].",
+    ),
+    "vectors": (
+        Features({"predictions": Sequence(Sequence(_NUMBER)), "references": Sequence(_NUMBER)}),
+        "predictions: samples of the predictive [examples, samples, dimensions].\n"
+        "references: what came [examples, dimensions].",
+    ),
+    "quantiles": (
+        Features({"predictions": Sequence(_NUMBER), "references": _NUMBER}),
+        "predictions: quantiles of the predictive [examples, levels].\nreferences: what came [examples].",
+    ),
+    "gaussians": (
+        Features({"predictions": Sequence(_NUMBER), "standard_deviations": Sequence(_NUMBER), "references": _NUMBER}),
+        "predictions: means [examples, components].\nstandard_deviations: [examples, components].\n"
+        "references: what came [examples].",
+    ),
 }
 
 
-def metric_info(name: str, inputs: Literal["labels", "distributions", "outliers", "draws"]) -> evaluate.MetricInfo:
+Inputs = Literal[
+    "labels",
+    "distributions",
+    "outliers",
+    "draws",
+    "samples",
+    "scaled_samples",
+    "vectors",
+    "quantiles",
+    "gaussians",
+]
+
+
+def metric_info(name: str, inputs: Inputs) -> evaluate.MetricInfo:
     """What `evaluate` asks of the module of a metric, whose plain function's docstring ends with its source."""
     features, meaning = _INPUTS[inputs]
     description, _, source = (inspect.getdoc(_plain_function(name)) or "").partition("\n\nSource: ")

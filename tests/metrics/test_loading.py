@@ -25,12 +25,38 @@ def inputs(make_predictions):
         "soft_ece": (probabilities, human),
         "ood_detection": (probabilities.max(axis=1), labels % 2),
         "predictive_uncertainty": (draws,),
+        **forecasts(np.random.default_rng(3)),
     }
     return lambda name: kinds.get(name, (probabilities, labels))
 
 
-def named(values):
-    return dict(zip(("predictions", "references"), values, strict=False))
+def forecasts(rng):
+    samples, targets, scales = rng.normal(size=(60, 9)), rng.normal(size=60), rng.uniform(0.5, 2.0, size=60)
+    gaussians = (samples, np.abs(rng.normal(size=(60, 9))), targets)
+    return {
+        "crps": (samples, targets),
+        "crps_gaussian_mixture": gaussians,
+        "mixture_nll": gaussians,
+        "weighted_quantile_loss": (samples, targets),
+        "interval_coverage": (samples, targets),
+        "quantile_calibration_error": (samples, targets),
+        "mse_mae": (samples, targets),
+        "energy_score": (rng.normal(size=(60, 5, 3)), rng.normal(size=(60, 3))),
+        "mase": (samples, targets, scales),
+        "msis": (samples, targets, scales),
+    }
+
+
+NAMES = {
+    "crps_gaussian_mixture": ("predictions", "standard_deviations", "references"),
+    "mixture_nll": ("predictions", "standard_deviations", "references"),
+    "mase": ("predictions", "references", "seasonal_errors"),
+    "msis": ("predictions", "references", "seasonal_errors"),
+}
+
+
+def named(name, values):
+    return dict(zip(NAMES.get(name, ("predictions", "references")), values, strict=False))
 
 
 def same(value, expected):
@@ -53,9 +79,9 @@ def test_gives_what_the_function_gives(name, inputs):
     expected = getattr(metrics, name)(*values)
     module = hf_scorevi.load_metric(name)
     assert isinstance(module, evaluate.Metric)
-    same(module.compute(**named(values)), expected)
+    same(module.compute(**named(name, values)), expected)
     for start in range(0, 60, 25):
-        module.add_batch(**named([value[start : start + 25] for value in values]))
+        module.add_batch(**named(name, [value[start : start + 25] for value in values]))
     same(module.compute(), expected)
 
 
@@ -79,7 +105,7 @@ def test_float32_is_not_rounded_again(name, inputs):
     predictions, *references = inputs(name)
     values = [predictions.astype(np.float32), *references]
     expected = getattr(metrics, name)(*values)
-    result = hf_scorevi.load_metric(name, keep_in_memory=True).compute(**named(values))
+    result = hf_scorevi.load_metric(name, keep_in_memory=True).compute(**named(name, values))
     for key, value in expected.items():
         assert result[key] == (pytest.approx(value, rel=1e-13) if isinstance(value, float) else value), key
 

@@ -1,0 +1,1 @@
+"""`function.py` has the metric, `crps.py` its module of `evaluate`, README.md its card."""
