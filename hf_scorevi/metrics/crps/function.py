@@ -31,7 +31,7 @@ def crps(
     Raises:
         ValueError: wrong shapes, empty input, NaN or infinity, no such estimator.
 
-    Source: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 2007, equation 21;
+    Source: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 2007;
     the fair estimator is Ferro's, Quarterly Journal of the Royal Meteorological Society 2014.
     """
     check_estimator(estimator)

@@ -32,7 +32,7 @@ def crps_gaussian_mixture(
         ValueError: wrong shapes, empty input, NaN or infinity, a negative standard deviation.
 
     Source: Grimit et al., "The continuous ranked probability score for circular variables and its application to
-    mesoscale forecast ensemble verification", Quarterly Journal of the Royal Meteorological Society 2006, equation 5.
+    mesoscale forecast ensemble verification", Quarterly Journal of the Royal Meteorological Society 2006.
     """
     total = 0.0
     num_examples = num_components = 0

@@ -31,7 +31,7 @@ def energy_score(
     Raises:
         ValueError: wrong shapes, empty input, NaN or infinity, no such estimator.
 
-    Source: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 2007, equation 22
+    Source: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 2007
     with exponent 1.
     """
     check_estimator(estimator)

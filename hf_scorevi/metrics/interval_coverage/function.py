@@ -32,7 +32,7 @@ def interval_coverage(
     Raises:
         ValueError: wrong shapes, empty input, NaN or infinity, levels outside (0, 1).
 
-    Source: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 2007, section 6.2;
+    Source: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 2007;
     Winkler, "A Decision-Theoretic Approach to Interval Estimation", JASA 1972.
     """
     checked = check_levels(levels)

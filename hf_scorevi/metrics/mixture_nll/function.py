@@ -28,8 +28,8 @@ def mixture_nll(means: npt.ArrayLike, standard_deviations: npt.ArrayLike, target
     Raises:
         ValueError: wrong shapes, empty input, NaN or infinity, a standard deviation that is not positive.
 
-    Source: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 2007, section 4.1;
-    Lakshminarayanan et al., NeurIPS 2017 (arXiv 1612.01474), section 2.4, for the equal weights.
+    Source: Gneiting and Raftery, "Strictly Proper Scoring Rules, Prediction, and Estimation", JASA 2007;
+    Lakshminarayanan et al., NeurIPS 2017 (arXiv 1612.01474), for the equal weights.
     """
     total = 0.0
     num_examples = num_components = 0

@@ -27,7 +27,7 @@ def mse_mae(samples: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, Any]:
         ValueError: wrong shapes, empty input, NaN or infinity.
 
     Source: Hyndman and Koehler, "Another look at measures of forecast accuracy", International Journal of Forecasting
-    2006, section 2.1.
+    2006.
     """
     squared = absolute = 0.0
     num_examples = num_samples = 0

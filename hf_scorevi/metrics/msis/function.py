@@ -40,7 +40,7 @@ def msis(
             (0, 1).
 
     Source: Makridakis, Spiliotis and Assimakopoulos, "The M4 Competition", International Journal of Forecasting 2020;
-    Gneiting and Raftery, JASA 2007, section 6.2.
+    Gneiting and Raftery, JASA 2007.
     """
     (checked,) = check_levels([level], "level")
     scales = check_seasonal_errors(seasonal_errors, as_array(targets, "targets").size)

@@ -38,7 +38,7 @@ def quantile_calibration_error(
         ValueError: wrong shapes, empty input, NaN or infinity, num_bins < 1.
 
     Source: Kuleshov, Fenner and Ermon, "Accurate Uncertainties for Deep Learning Using Calibrated Regression", ICML
-    2018 (arXiv 1807.00263), equation 9 with weights of one; Czado, Gneiting and Held, Biometrics 2009, for the
+    2018 (arXiv 1807.00263) with weights of one; Czado, Gneiting and Held, Biometrics 2009, for the
     randomised PIT.
     """
     check_num_bins(num_bins)
