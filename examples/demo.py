@@ -96,12 +96,9 @@ def arguments(
     return cls(**(settings | kwargs))
 
 
-def pretrain(output_dir: Path) -> Path:
-    """A 3-layer, 48-wide ViT trained on the digits 0-4; only its body is kept."""
-    digits = load_digits()
-    known = digits.target < 5
-    set_seed(0)
-    model = ViTForImageClassification(
+def untrained_vit() -> ViTForImageClassification:
+    """3 layers, 48 wide, five classes."""
+    return ViTForImageClassification(
         ViTConfig(
             image_size=8,
             patch_size=2,
@@ -113,6 +110,14 @@ def pretrain(output_dir: Path) -> Path:
             num_labels=5,
         )
     )
+
+
+def pretrain(output_dir: Path) -> Path:
+    """A 3-layer, 48-wide ViT trained on the digits 0-4; only its body is kept."""
+    digits = load_digits()
+    known = digits.target < 5
+    set_seed(0)
+    model = untrained_vit()
     args = arguments(
         TrainingArguments, output_dir, steps=300, learning_rate=2e-3, seed=0, per_device_train_batch_size=64
     )

@@ -27,7 +27,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification, set_seed
+from transformers import Trainer, TrainingArguments, ViTForImageClassification, set_seed
 from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -76,18 +76,7 @@ def split(seed: int) -> tuple[demo.Digits, demo.Digits, demo.Digits]:
 def new_model(seed: int) -> ViTForImageClassification:
     """The demo's ViT, not trained."""
     set_seed(seed)
-    return ViTForImageClassification(
-        ViTConfig(
-            image_size=8,
-            patch_size=2,
-            num_channels=1,
-            hidden_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            intermediate_size=96,
-            num_labels=5,
-        )
-    )
+    return demo.untrained_vit()
 
 
 def run_adamw(output_dir: Path, train: demo.Digits, tests: list[Tensor], size: Size, seed: int) -> list[Outputs]:

@@ -92,8 +92,8 @@ def measure(
         arguments: further `TrainingArguments`, e.g. `dataloader_num_workers`, `use_cpu`, `bf16`.
 
     Raises:
-        ValueError: there are no figures for such a model or data (several labels an example, no labels, no rows), or
-            the model was recalibrated on some of these data.
+        ValueError: there are no figures for such a model or data (no labels, no rows), or the model was recalibrated
+            on some of these data.
     """
     if len(dataset) == 0:  # type: ignore[arg-type]
         raise ValueError("There are no figures of no data: the dataset is empty.")

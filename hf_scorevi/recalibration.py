@@ -36,22 +36,19 @@ def fit_recalibration(
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=batch_size, collate_fn=data_collator)
     labels, seen = _labels(model, loader)
     seeds = [draw_seed(seed, draw) for draw in range(num_samples)]
-    fitted: dict[float, tuple[float, float]] = {}  # scale: temperature, nll
+    fitted: dict[float, tuple[float, float, float]] = {}  # scale: temperature, NLL without and with it
 
     def nll(scale: float) -> float:
         output = model.predict_loader(loader, Draws(seeds, scale))
         assert isinstance(output, PredictiveOutput)
         own = fit_temperature(output.log_probs, labels) if temperature else 1.0
-        fitted[scale] = own, _mean_nll(output, labels, own)
-        if scale == 1.0:
-            before.append(_mean_nll(output, labels, 1.0))
-        return fitted[scale][1]
+        fitted[scale] = own, _mean_nll(output, labels, 1.0), _mean_nll(output, labels, own)
+        return fitted[scale][2]
 
-    before: list[float] = []
+    scale = 1.0
     if posterior_scale:
-        scale = fit_scale(nll)
+        scale = fit_scale(nll)  # which tries 1 too
     else:
-        scale = 1.0
         nll(scale)
     return Recalibration(
         temperature=fitted[scale][0],
@@ -59,8 +56,8 @@ def fit_recalibration(
         num_examples=len(labels),
         num_samples=num_samples,
         seed=seed,
-        nll_before=before[0],
-        nll_after=fitted[scale][1],
+        nll_before=fitted[1.0][1],
+        nll_after=fitted[scale][2],
         seen=seen,
         **describe_data(dataset),
     )

@@ -143,7 +143,6 @@ class Evaluation:
             "num_samples": self.num_samples,
             "num_bins": self.num_bins,
             "seed": self.seed,
-            "recalibrated": self.recalibrated,
             "is_binned": any(metric in BINNED for metric in shown),
             "columns": [METRICS[metric] for metric in shown],
             "rows": [(row, title, [_shown(own.get(metric)) for metric in shown]) for row, title, own in rows],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 __all__ = ["fit_scale"]
 
 _COARSE = (0.25, 0.5, 1.0, 2.0, 4.0)
-_REFINEMENTS = 5
+_STEPS = 3  # after the first two golden sections
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -32,7 +32,7 @@ def fit_scale(nll: Callable[[float], float]) -> float:
     low, high = math.log(_COARSE[max(place - 1, 0)]), math.log(_COARSE[min(place + 1, len(_COARSE) - 1)])
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at = {x: _evaluated(values, nll, x) for x in (left, right)}
-    for _ in range(_REFINEMENTS - 2):
+    for _ in range(_STEPS):
         if at[left] <= at[right]:
             high, right = right, left
             left = high - _GOLDEN * (high - low)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
+from ..predictive import class_labels
+
 __all__ = ["MAX_TEMPERATURE", "MIN_TEMPERATURE", "apply_temperature", "fit_temperature"]
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
@@ -58,8 +60,9 @@ def fit_temperature(log_probs: Any, labels: Any) -> float:
     """
     log_probs, labels = _checked(torch.as_tensor(log_probs), torch.as_tensor(labels))
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE  # of β = 1/T, in which the NLL is convex
-    if _slope(log_probs, labels, low)[0] >= 0 or _slope(log_probs, labels, high)[0] <= 0:
-        end = low if _slope(log_probs, labels, low)[0] >= 0 else high
+    rises_throughout = _slope(log_probs, labels, low)[0] >= 0
+    if rises_throughout or _slope(log_probs, labels, high)[0] <= 0:
+        end = low if rises_throughout else high
         logger.warning(
             f"These {len(labels)} examples determine no temperature between {MIN_TEMPERATURE} and {MAX_TEMPERATURE}; "
             f"{1 / end:g} is taken. More of them, or harder ones, would."
@@ -82,9 +85,10 @@ def _slope(log_probs: Tensor, labels: Tensor, beta: float) -> tuple[float, float
     slope = curvature = 0.0
     for values, index in _chunks(log_probs, labels):
         probs = (beta * values).softmax(-1)
+        of_labels = values.gather(1, index).squeeze(1)
         values = values.masked_fill(probs == 0, 0.0)  # 0 · −inf
         mean = (probs * values).sum(-1)
-        slope += (mean - values.gather(1, index).squeeze(1)).sum().item()
+        slope += (mean - of_labels).sum().item()
         curvature += (probs * (values - mean.unsqueeze(1)).square()).sum().item()
     return slope / len(labels), curvature / len(labels)
 
@@ -103,14 +107,7 @@ def _checked(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             f"log_probs and labels must have the shapes (N, K) and (N,), at least one example, not "
             f"{tuple(log_probs.shape)} and {tuple(labels.shape)}."
         )
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be whole numbers, not {labels.dtype}.")
-    labels = labels.to(log_probs.device, torch.int64)
-    if not torch.all((labels >= 0) & (labels < log_probs.shape[1])):
-        raise ValueError(
-            f"labels must be classes 0 to {log_probs.shape[1] - 1}, not {labels.min().item()} to "
-            f"{labels.max().item()}; leave out ignored examples (label -100)."
-        )
+    labels = class_labels(labels, log_probs)
     if torch.isnan(log_probs).any() or (log_probs.amax(-1).isinf()).any():
         raise ValueError("log_probs holds NaN or infinity: the model's outputs overflowed.")
     impossible = log_probs.gather(1, labels.unsqueeze(1)).isneginf().squeeze(1)

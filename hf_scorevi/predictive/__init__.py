@@ -5,7 +5,7 @@ from .collectors import ClassCollector, RegressionCollector
 from .draws import drawn_outputs, vectorised_outputs
 from .moments import Moments
 from .outputs import PredictiveOutput, RegressionOutput
-from .per_example import per_example_scores
+from .per_example import class_labels, per_example_scores
 from .quantiles import mixture_quantiles
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "PredictiveOutput",
     "RegressionCollector",
     "RegressionOutput",
+    "class_labels",
     "drawn_outputs",
     "mixture_quantiles",
     "per_example_scores",

@@ -150,13 +150,16 @@ class PosteriorTrainer(PushingTrainer):
     ) -> dict[int, BatchPrediction]:
         """What becomes of each batch, by its identity."""
         self._follow_model()
-        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
-        temperature = 1.0 if self.recalibration is None else self.recalibration.temperature
         found: dict[int, BatchPrediction] = {}
         for inputs in group:
             _, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
             found[id(inputs)] = BatchPrediction(
-                _first(outputs), labels, self.args.eval_num_samples, problem, temperature, self._make_collector
+                _first(outputs),
+                labels,
+                self.args.eval_num_samples,
+                self._problem_type,
+                self._temperature,
+                self._make_collector,
             )
         for draw in range(self.args.eval_num_samples):
             with self._sampled(draw), self._statistics_of(draw):
@@ -164,6 +167,15 @@ class PosteriorTrainer(PushingTrainer):
                     loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
                     found[id(inputs)].add(_first(outputs), loss)
         return found
+
+    @property
+    def _problem_type(self) -> str | None:
+        return getattr(getattr(self.model, "config", None), "problem_type", None)
+
+    @property
+    def _temperature(self) -> float:
+        """Of the predictive."""
+        return 1.0 if self.recalibration is None else self.recalibration.temperature
 
     def _sampled(self, draw: int) -> AbstractContextManager[Any]:
         scale = 1.0 if self.recalibration is None else self.recalibration.posterior_scale
@@ -206,8 +218,7 @@ class PosteriorTrainer(PushingTrainer):
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""
         self._refresh_batch_norm()
-        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
-        self._calibration.independent = problem == "multi_label_classification"
+        self._calibration.independent = self._problem_type == "multi_label_classification"
         if self.args.batch_norm_per_draw and self._gathers_statistics:
             self._follow_model()
             for draw in range(self.args.eval_num_samples):
@@ -242,15 +253,13 @@ class PosteriorTrainer(PushingTrainer):
             return_logits: keep every draw's logits in it, (S, B, K).
         """
         noise_variance = self._stored_posterior().config.noise_variance
-        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
-        if noise_variance is not None:
+        independent = self._problem_type == "multi_label_classification"
+        if self.args.prediction_loss_only:
+            self._make_collector = None  # there is nothing to tell of an example
+        elif noise_variance is not None:
             self._make_collector = lambda: RegressionCollector(noise_variance, (0.05, 0.5, 0.95), return_logits)
-        elif self.args.prediction_loss_only:
-            self._make_collector = None
         else:
-            temperature = 1.0 if self.recalibration is None else self.recalibration.temperature
-            independent = problem == "multi_label_classification"
-            self._make_collector = lambda: ClassCollector(temperature, independent, False, return_logits)
+            self._make_collector = lambda: ClassCollector(self._temperature, independent, False, return_logits)
         try:
             prediction = PosteriorPrediction(*super().predict(test_dataset, ignore_keys, metric_key_prefix))  # type: ignore[arg-type]
         finally:

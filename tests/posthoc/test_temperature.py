@@ -51,6 +51,16 @@ def test_classes_of_probability_zero_do_no_harm():
     assert torch.isneginf(apply_temperature(wider, 2.0)[:, -1]).all()
 
 
+def test_a_label_that_a_low_temperature_makes_impossible_still_counts():
+    """At T = 0.05 the probability of its label is zero, in float64 too."""
+    log_probs = torch.tensor([[0.0, -40.0]] + [[0.0, -4.0]] * 500).double().log_softmax(-1)
+    labels = torch.tensor([1] + [0] * 500)
+    best = minimize_scalar(
+        lambda t: nll(log_probs, labels, np.exp(t)), bounds=(-3, 3), method="bounded", options={"xatol": 1e-10}
+    )
+    assert fit_temperature(log_probs, labels) == pytest.approx(np.exp(best.x), rel=1e-5)
+
+
 def test_without_a_minimum_an_end_is_taken_and_said(caplog):
     log_probs = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log()
     assert fit_temperature(log_probs, torch.tensor([0, 1])) == pytest.approx(0.05)

@@ -184,4 +184,6 @@ def test_a_regression_s_prediction_has_both_variances(tmp_path):
     found = trainer.predict(data, return_logits=True).predictive
     assert found.samples.shape == (4, 20, 2) and found.quantiles.shape == (3, 20, 2)
     torch.testing.assert_close(found.epistemic_variance, found.samples.var(0))
+    trainer.args.prediction_loss_only = True
+    assert trainer.predict(data).predictive is None
     assert (found.aleatoric_variance == 0.5).all()
