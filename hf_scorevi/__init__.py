@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .modeling import BayesianModel
     from .pipelines import BayesianImageClassificationPipeline
     from .posterior import PosteriorConfig
-    from .predictive import PredictiveOutput, RegressionOutput
+    from .predictive import ForecastOutput, PredictiveOutput, RegressionOutput
     from .training import ScoreVITrainer, ScoreVITrainingArguments
 
 __version__ = "0.1.0"
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BayesianImageClassificationPipeline",
     "BayesianModel",
+    "ForecastOutput",
     "NonFiniteLossError",
     "PosteriorCheckpointError",
     "PosteriorConfig",
@@ -33,6 +34,7 @@ __all__ = [
 _HOMES = {
     "BayesianImageClassificationPipeline": "pipelines",
     "BayesianModel": "pipelines",  # so that its pipelines are known wherever it is
+    "ForecastOutput": "predictive",
     "PosteriorConfig": "posterior",
     "PredictiveOutput": "predictive",
     "RegressionOutput": "predictive",

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["PredictiveOutput", "RegressionOutput"]
+__all__ = ["ForecastOutput", "PredictiveOutput", "RegressionOutput"]
 
 _Output = TypeVar("_Output", bound="_Tensors")
 
@@ -35,7 +35,7 @@ class _Tensors:
         return _mapped(outputs, lambda values, name: torch.cat(list(values), dim=int(name in _BY_DRAW)))
 
 
-_BY_DRAW = {"samples", "logits", "quantiles"}  # whose examples are counted by their second dimension
+_BY_DRAW = {"samples", "logits", "quantiles", "paths"}  # whose examples are counted by their second dimension
 
 
 @dataclass
@@ -95,6 +95,41 @@ class RegressionOutput(_Tensors):
     def variance(self) -> Tensor:
         """Of the predictive: the sum of both parts, (B, D)."""
         return self.epistemic_variance + self.aleatoric_variance
+
+
+@dataclass
+class ForecastOutput(RegressionOutput):
+    """
+    The posterior predictive of a forecaster. B windows, H steps, C channels, S draws; in the units of its input.
+
+    Attributes:
+        mean: of the predictive, (B, H, C).
+        epistemic_variance: of the draws' forecasts, what the weights' uncertainty contributes, (B, H, C).
+        aleatoric_variance: of the observations' noise, averaged over draws, (B, H, C).
+        quantiles: of the predictive, noise included, at `quantile_levels`, (Q, B, H, C).
+        samples: the draws' forecasts, without noise, (S, B, H, C), if they were asked for.
+        paths: sample paths of the predictive, noise included, (P, B, H, C), if they were asked for.
+    """
+
+    paths: Tensor | None = None
+
+    def interval(self, level: float) -> tuple[Tensor, Tensor]:
+        """
+        Lower and upper end of the central interval that holds `level` of the predictive, (B, H, C) each.
+
+        Raises:
+            ValueError: its ends are not among `quantile_levels`.
+        """
+        ends = []
+        for wanted in ((1 - level) / 2, (1 + level) / 2):
+            near = [i for i, known in enumerate(self.quantile_levels) if abs(known - wanted) < 1e-6]
+            if not near:
+                raise ValueError(
+                    f"The interval of {level:g} reaches to the quantile {wanted:g}, which is not among "
+                    f"{list(self.quantile_levels)}: ask for it in quantile_levels."
+                )
+            ends.append(self.quantiles[near[0]])
+        return ends[0], ends[1]
 
 
 def _mapped(outputs: Sequence[_Output], change: Callable[[Sequence[Tensor], str], Tensor]) -> _Output:
