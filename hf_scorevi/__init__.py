@@ -57,6 +57,7 @@ _PACKAGES = (
     "posterior",
     "posthoc",
     "predictive",
+    "time_series",
     "training",
 )
 

@@ -1,6 +1,10 @@
 """The errors of this library that a caller may want to tell apart."""
 
-__all__ = ["NonFiniteLossError", "PosteriorCheckpointError", "PushError"]
+__all__ = ["InputError", "NonFiniteLossError", "PosteriorCheckpointError", "PushError"]
+
+
+class InputError(ValueError):
+    """Something the user gave does not fit; the message says what, and what to do."""
 
 
 class PosteriorCheckpointError(ValueError):

@@ -12,6 +12,8 @@ from datasets import Image as ImageFeature
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 from PIL import Image
 
+from .errors import InputError
+
 __all__ = [
     "SUFFIXES",
     "InputError",
@@ -28,10 +30,6 @@ _BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "
 # Of files of rows.
 SUFFIXES = tuple(_BUILDERS)
 _MODES = {1: "L", 3: "RGB"}
-
-
-class InputError(ValueError):
-    """Something the user gave does not fit; the message says what, and what to do."""
 
 
 def load_rows(problem: str, remedy: str, *args: Any, **kwargs: Any) -> Dataset:
