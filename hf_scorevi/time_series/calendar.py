@@ -22,5 +22,5 @@ def calendar_features(times: Any) -> np.ndarray:
     """
     stamps = pd.DatetimeIndex(times)
     day = (stamps - stamps.normalize()) / pd.Timedelta(days=1)
-    columns = [day, stamps.dayofweek / 6, (stamps.day - 1) / 30, (stamps.dayofyear - 1) / 365]
+    columns = [day, stamps.day_of_week / 6, (stamps.day - 1) / 30, (stamps.day_of_year - 1) / 365]
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1) - 0.5

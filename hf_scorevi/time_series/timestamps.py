@@ -111,7 +111,7 @@ def _irregularity(times: pd.DatetimeIndex) -> str | None:
             f"A time stamp comes twice: rows {i - 1} and {i} ({times[i]}), {len(twice)} such rows in all. Keep one of "
             "each, or its mean; of several series in one table choose one."
         )
-    if pd.infer_freq(times) is not None:
+    if _regular_step(times) is not None:
         return None
     usual = _usual_step(times)
     i = abs(steps - usual).argmax() + 1  # the worst one: in months with a gap the first odd one is a February
@@ -130,8 +130,12 @@ def find_frequency(times: pd.DatetimeIndex) -> str | None:
     """The frequency of the time stamps as pandas writes it, of their commonest step if they are irregular."""
     if len(times) < 3:
         return None
-    known = pd.infer_freq(times)
+    known = _regular_step(times)
     if known is not None:
         return known
     usual = _usual_step(times)
     return pd.tseries.frequencies.to_offset(usual).freqstr if usual > pd.Timedelta(0) else None
+
+
+def _regular_step(times: pd.DatetimeIndex) -> str | None:
+    return pd.DatetimeIndex(times, freq="infer").freqstr  # None where there is none
