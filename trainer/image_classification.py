@@ -9,31 +9,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset
-from torch import nn
 from transformers import BaseImageProcessor, EvalPrediction, PreTrainedConfig, PreTrainedModel, Trainer, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
-from hf_scorevi import PosteriorConfig, PushError, ScoreVITrainer, ScoreVITrainingArguments
+from hf_scorevi import ScoreVITrainer
 from hf_scorevi.hub import Evaluation
 from hf_scorevi.metrics import ReliabilityBins, classification_metrics, reliability_bins
-from hf_scorevi.training.checkpointing import load_weights
 
 if __package__:  # imported from the repository's root
     from trainer import _cli, _data, _model
+    from trainer._training import PointTrainer, PosteriorArguments, RunArguments, check_saved, finish, origin, train
 else:  # run as a program: this file's folder is where Python looks
     import _cli  # type: ignore[import-not-found, no-redef]
     import _data  # type: ignore[import-not-found, no-redef]
     import _model  # type: ignore[import-not-found, no-redef]
-
-logger = logging.get_logger("transformers.image_classification")  # below transformers' own, for its handler
+    from _training import (  # type: ignore[import-not-found, no-redef]
+        PointTrainer,
+        PosteriorArguments,
+        RunArguments,
+        check_saved,
+        finish,
+        origin,
+        train,
+    )
 
 DESCRIPTION = """\
 Fine-tune an image classifier of the Hub and learn a Gaussian posterior over its weights, by score-matching variational
@@ -65,74 +70,22 @@ METRICS = ("accuracy", "nll", "ece", "brier")
 
 
 @dataclass
-class PosteriorArguments(PosteriorConfig):
-    """`PosteriorConfig`, its fields of several types as the command line has them, and what to learn instead."""
-
-    _argument_group_name: ClassVar[str] = "posterior"
-
-    target: list[str] = field(
-        default_factory=lambda: ["trainable"],
-        metadata={"help": "Bayesian weights: trainable (all), or names and globs of modules and parameters."},
-    )
-    exclude: list[str] | None = field(default=None, metadata={"help": "Names and globs that stay deterministic."})
-    prior_std: str = field(default="auto", metadata={"help": "Standard deviation of the prior: a number, or auto."})
-    temperature: str = field(default="auto", metadata={"help": "Temperature of the likelihood: a number, or auto."})
-    baseline: Literal["adamw"] | None = field(
-        default=None, metadata={"help": "Learn no posterior: train with the stock Trainer on the same arguments."}
-    )
-
-    def config(self) -> PosteriorConfig:
-        """The `PosteriorConfig` that these describe."""
-        values = {spec.name: getattr(self, spec.name) for spec in fields(PosteriorConfig)}
-        if self.target == ["trainable"]:
-            values["target"] = "trainable"
-        return PosteriorConfig(**values)
-
-
-@dataclass
-class TrainingArguments(ScoreVITrainingArguments):
-    """`ScoreVITrainingArguments` with the defaults of this program."""
+class TrainingArguments(RunArguments):
+    """`RunArguments` with the defaults of this program."""
 
     _argument_group_name: ClassVar[str] = "score-matching variational inference"
 
     output_dir: str = field(
         default="outputs/image_classification", metadata={"help": "Folder for checkpoints, results and the model."}
     )
-    do_train: bool = field(default=False, metadata={"help": "Train. Without this and do_eval, both are done."})
-    do_eval: bool = field(default=False, metadata={"help": "Evaluate; alone, a model that a run has saved."})
-    resume_from_checkpoint: str | None = field(
-        default=None, metadata={"help": "True: continue from the last checkpoint in output_dir; or a checkpoint."}
-    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Always off here: images are read when they are asked for."}
     )
 
     def __post_init__(self) -> None:
-        if not (self.do_train or self.do_eval):  # before an eval_strategy, which the base class reads as do_eval
-            self.do_train = self.do_eval = True
         self.remove_unused_columns = False
         self.label_names = ["labels"]  # the Trainer would have to guess them behind an adapter
         super().__post_init__()
-
-
-class PointTrainer(Trainer):
-    """The stock Trainer, reading checkpoints as `ScoreVITrainer` does, and scaling the loss alike."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # Else heads that ignore num_items_in_batch get gradient_accumulation_steps times the gradient.
-        self.model_accepts_loss_kwargs = False
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        # The stock method matches none of a ViT's weights, which transformers renames on saving, and only warns.
-        target: Any = self.model if model is None else model
-        if not load_weights(target, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        model: Any = self.model
-        if not load_weights(model, str(self.state.best_model_checkpoint)):
-            super()._load_best_model()
 
 
 class PointMetrics:
@@ -179,35 +132,6 @@ def first_output(outputs: Any, labels: Any) -> Any:
 def rows(args: PosteriorArguments) -> dict[str, str]:
     """What is evaluated, and how its metrics' names begin."""
     return {args.baseline: "eval_"} if args.baseline else {"predictive": "eval_", "mean": "eval_mean_"}
-
-
-def train(trainer: Trainer, args: TrainingArguments, config: PreTrainedConfig) -> None:
-    result = trainer.train(resume_from_checkpoint=checkpoint_to_resume(args))
-    trainer.save_model()
-    unknown = not (isinstance(trainer, ScoreVITrainer) or Path(args.output_dir, "config.json").is_file())
-    if unknown and trainer.is_world_process_zero():
-        config.save_pretrained(args.output_dir)  # the baseline's adapter alone does not know its classes
-    metrics = {**result.metrics, "train_samples": len(trainer.train_dataset)}  # type: ignore[arg-type]
-    trainer.log_metrics("train", metrics)
-    trainer.save_metrics("train", metrics)
-    trainer.save_state()
-
-
-def checkpoint_to_resume(args: TrainingArguments) -> str | None:
-    value = args.resume_from_checkpoint
-    if value is None or value.lower() == "false":
-        return None
-    if value.lower() != "true":
-        if not Path(value).is_dir():
-            raise _data.InputError(f"There is no checkpoint {value!r} to resume from.")
-        return value
-    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
-    if last is None:
-        raise _data.InputError(
-            f"{args.output_dir!r} holds no checkpoint to resume from. Give the --output_dir of the interrupted run, "
-            "or leave --resume_from_checkpoint out."
-        )
-    return last
 
 
 def evaluate(trainer: Trainer, args: TrainingArguments, posterior_args: PosteriorArguments) -> dict[str, float]:
@@ -262,25 +186,8 @@ def run(
     if args.do_train:
         train(trainer, args, config)
     metrics = evaluate(trainer, args, posterior_args) if args.do_eval else {}
-    if args.do_train and isinstance(trainer, ScoreVITrainer):
-        trainer.save_model(_internal_call=True)  # with what was measured; pushed below
-        trainer.create_model_card(**card(model_args, data_args))
-    if args.push_to_hub:
-        try:
-            trainer.push_to_hub(**card(model_args, data_args))
-        except PushError as error:  # the model is on disk, and the message says how to push it
-            logger.warning(str(error))
-    trainer.accelerator.end_training()
+    finish(trainer, args, card(model_args, data_args))
     return metrics
-
-
-def check_saved(folder: str) -> None:
-    """There must be a posterior to evaluate."""
-    if not Path(folder, "posterior_config.json").is_file():
-        raise _data.InputError(
-            f"{folder} is no folder with a posterior, so there is nothing to evaluate without training: give "
-            "--model_name_or_path the output folder of a run, or --do_train, or --baseline adamw."
-        )
 
 
 def model_inputs(
@@ -299,16 +206,9 @@ def model_inputs(
 
 def card(model_args: _model.ModelArguments, data_args: _data.DataArguments) -> dict[str, Any]:
     """What the model card says about this run's origin."""
-    values: dict[str, Any] = {"tasks": "image-classification", "tags": ["image-classification", "vision"]}
-    if not Path(model_args.model_name_or_path).is_dir():
-        values["finetuned_from"] = model_args.model_name_or_path
-    source = data_args.dataset_name or data_args.validation_dir or data_args.train_dir
-    source = source or data_args.validation_file or data_args.train_file
-    if data_args.dataset_name and not Path(data_args.dataset_name).exists():
-        values |= {"dataset": data_args.dataset_name, "dataset_tags": data_args.dataset_name}
-    elif source:
-        values["dataset"] = Path(source).stem
-    return values
+    source = data_args.validation_dir or data_args.train_dir or data_args.validation_file or data_args.train_file
+    found = origin(model_args.model_name_or_path, data_args.dataset_name, source)
+    return {"tasks": "image-classification", "tags": ["image-classification", "vision"], **found}
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
