@@ -35,8 +35,8 @@ class PosteriorArguments(PosteriorConfig):
     temperature: str = field(default="auto", metadata={"help": "Temperature of the likelihood: a number, or auto."})
     noise_variance: str = field(
         default="auto",
-        metadata={"help": "Noise variance behind a squared error: a number; or learned, one for the model (auto), "
-                          "each channel, step of the horizon, or element."},
+        metadata={"help": "Noise variance behind a squared error: a number; or learned, one for the model (auto), or "
+                          "one for each channel, step of the horizon, or element (step and channel)."},
     )  # fmt: skip
     baseline: Literal["adamw"] | None = field(
         default=None, metadata={"help": "Learn no posterior: train with the stock Trainer on the same arguments."}
@@ -88,11 +88,12 @@ class PointTrainer(Trainer):
 
 def train(trainer: Trainer, args: RunArguments, config: PreTrainedConfig) -> None:
     """Train, and save the model with the run's figures."""
+    folder = str(args.output_dir)
     result = trainer.train(resume_from_checkpoint=_checkpoint_to_resume(args))
     trainer.save_model()
-    unknown = not (isinstance(trainer, ScoreVITrainer) or Path(args.output_dir, "config.json").is_file())
+    unknown = not (isinstance(trainer, ScoreVITrainer) or Path(folder, "config.json").is_file())
     if unknown and trainer.is_world_process_zero():
-        config.save_pretrained(args.output_dir)  # the baseline's adapter alone does not know its classes
+        config.save_pretrained(folder)  # the baseline's adapter alone does not know its classes
     metrics = {**result.metrics, "train_samples": len(trainer.train_dataset)}  # type: ignore[arg-type]
     trainer.log_metrics("train", metrics)
     trainer.save_metrics("train", metrics)
@@ -107,10 +108,11 @@ def _checkpoint_to_resume(args: RunArguments) -> str | None:
         if not Path(value).is_dir():
             raise InputError(f"There is no checkpoint {value!r} to resume from.")
         return value
-    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
+    folder = str(args.output_dir)
+    last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
     if last is None:
         raise InputError(
-            f"{args.output_dir!r} holds no checkpoint to resume from. Give the --output_dir of the interrupted run, "
+            f"{folder!r} holds no checkpoint to resume from. Give the --output_dir of the interrupted run, "
             "or leave --resume_from_checkpoint out."
         )
     return last
