@@ -34,6 +34,7 @@ from .hub import (
 from .posterior import Posterior, PosteriorConfig, draw_seed
 from .posthoc import Recalibration
 from .prediction import Predictor
+from .predictive import ForecastOutput
 from .recalibration import fit_recalibration
 
 __all__ = ["BayesianModel"]
@@ -220,6 +221,52 @@ class BayesianModel(Predictor):
                     "save_pretrained(folder) and push that with `hf-scorevi push`.",
                     error.reason,
                 ) from error.__cause__
+
+    def forecast(
+        self,
+        *,
+        num_samples: int = 16,
+        seed: int | None = None,
+        use_mean: bool = False,
+        quantile_levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        paths_per_draw: int | None = None,
+        **inputs: Any,
+    ) -> ForecastOutput:
+        """
+        The posterior predictive of the future of series: posterior draws times the noise of observations.
+
+        ```python
+        out = model.forecast(past_values=x, num_samples=32, seed=0)
+        out.mean, out.epistemic_variance, out.aleatoric_variance   # (B, H, C)
+        lower, upper = out.interval(0.9)
+        out.paths                                                  # (P, B, H, C)
+        ```
+
+        Args:
+            num_samples: posterior draws S.
+            seed: of the draws and the noise; default: fresh ones.
+            use_mean: forecast with the mean's weights alone.
+            quantile_levels: in (0, 1).
+            paths_per_draw: sample paths for each draw. Default: one, or of a head that models a distribution what its
+                configuration says (`num_parallel_samples`).
+            inputs: as the model's forward takes them, `past_values` (B, L, C) to begin with; for a
+                TimeSeriesTransformer, Informer or Autoformer as its `generate` does.
+
+        Raises:
+            ValueError: the model is no forecaster, or its noise variance is not known; a level outside (0, 1).
+        """
+        if not self.head.forecasts:
+            raise ValueError(f"{type(self.model).__name__} is no forecaster; ask predict().")
+        if paths_per_draw is None:
+            paths_per_draw = 1 if self.head.kind == "gaussian" else self.config.num_parallel_samples
+        return self.predict(
+            num_samples=num_samples,
+            seed=seed,
+            use_mean=use_mean,
+            quantile_levels=quantile_levels,
+            paths_per_draw=paths_per_draw,
+            **self.inputs_of(inputs),
+        )
 
     @property
     def config(self) -> PreTrainedConfig:

@@ -16,15 +16,19 @@ from transformers import default_data_collator
 from transformers.utils import ModelOutput, find_labels, logging  # type: ignore[attr-defined]
 
 from .batch_norm import refresh_running_statistics
+from .heads import Head, find_head
 from .hub import StoredPosterior
 from .posterior import Posterior, draw_seed, mix
 from .posthoc import Recalibration
 from .predictive import (
     ClassCollector,
+    ForecastCollector,
+    PathCollector,
     PredictiveOutput,
     RegressionCollector,
     RegressionOutput,
     drawn_outputs,
+    generated_paths,
     vectorised_outputs,
 )
 
@@ -48,6 +52,8 @@ class Draws:
     samples: bool = False
     logits: bool = False
     levels: Sequence[float] = ()
+    paths: int | None = None  # a draw, of a forecaster
+    seed: int = 0  # of the noise in paths
     prepare: Callable[[], None] | None = None
 
 
@@ -94,9 +100,19 @@ class Predictor:
         return 1.0 if self.recalibration is None else self.recalibration.posterior_scale
 
     @property
+    def head(self) -> Head:
+        """What the model predicts, and what its loss is the likelihood of."""
+        return find_head(self.model, self.stored.noise_variance is not None)
+
+    @property
     def kind(self) -> str:
-        """What is predicted: one of several `"classes"`, several independent `"labels"`, or `"numbers"`."""
-        if self.stored.config.noise_variance is not None:
+        """
+        What is predicted: one of several `"classes"`, several independent `"labels"`, `"numbers"`, or `"forecasts"` of
+        a series.
+        """
+        if self.head.forecasts:
+            return "forecasts"
+        if self.head.kind == "gaussian":
             return "numbers"
         problem = getattr(getattr(self.model, "config", None), "problem_type", None)
         return "labels" if problem == "multi_label_classification" else "classes"
@@ -112,6 +128,7 @@ class Predictor:
         return_logits: bool = False,
         draws_at_once: int = 1,
         quantile_levels: Sequence[float] = (0.05, 0.5, 0.95),
+        paths_per_draw: int | None = None,
         batch_norm_batches: Sequence[Batch] | None = None,
         **inputs: Any,
     ) -> PredictiveOutput | Any:
@@ -129,19 +146,25 @@ class Predictor:
             draws_at_once: draws that share a pass by `torch.func.vmap`, with their weights held side by side. Faster
                 where few weights are Bayesian (a head, whose body is then computed once) or the model and the batch
                 are small; the numbers are those of single passes up to rounding.
-            quantile_levels: of a regression's predictive.
+            quantile_levels: of a regression's or forecaster's predictive.
+            paths_per_draw: sample paths of a forecaster, noise included, to be kept as `paths`. Default: none. Those
+                of a head that models a distribution are made in any case, for quantiles and moments: the
+                `num_parallel_samples` of its configuration, if not said otherwise.
             batch_norm_batches: arguments of the model's forward, of training examples, from which batch normalisation
                 gathers statistics for each draw; default: all draws use the mean's.
 
         Returns:
-            `RegressionOutput` of a model trained with a squared error, `PredictiveOutput` of others. (To type checkers
-            the former is `Any`, so that a classifier's probabilities need no check.)
+            `ForecastOutput` of a forecaster, `RegressionOutput` of others trained with a squared error,
+            `PredictiveOutput` of a classifier. (To type checkers the first two are `Any`, so that a classifier's
+            probabilities need no check.)
 
         Raises:
-            ValueError: `num_samples` or `draws_at_once` below 1; levels outside (0, 1).
+            ValueError: `num_samples` or `draws_at_once` below 1; levels outside (0, 1); a forecaster's noise variance
+                is not known.
             TypeError: the model's outputs have no logits.
         """
         draws = self._draws(num_samples, seed, use_mean, draws_at_once, return_samples, return_logits, quantile_levels)
+        draws.paths = paths_per_draw
         draws.prepare = self._refresher(batch_norm_batches, draws)
         (output,) = self._predict_group([self._moved(inputs)], draws)
         return output
@@ -162,6 +185,7 @@ class Predictor:
         return_logits: bool = False,
         draws_at_once: int = 1,
         quantile_levels: Sequence[float] = (0.05, 0.5, 0.95),
+        paths_per_draw: int | None = None,
         batch_norm_batches: Sequence[Batch] | None = None,
     ) -> PredictiveOutput | Any:
         """
@@ -180,6 +204,7 @@ class Predictor:
             ValueError: the data set is empty; and as `predict`.
         """
         draws = self._draws(num_samples, seed, use_mean, draws_at_once, return_samples, return_logits, quantile_levels)
+        draws.paths = paths_per_draw
         draws.prepare = self._refresher(batch_norm_batches, draws)
         loader: DataLoader[Any] = DataLoader(
             dataset,  # type: ignore[arg-type]
@@ -197,7 +222,7 @@ class Predictor:
         """
         output = self.predict(num_samples=self.num_samples, seed=self.seed, return_samples=False, **inputs)
         if isinstance(output, RegressionOutput):
-            return ModelOutput(logits=output.mean)
+            return ModelOutput(**{self.head.prediction: output.mean})
         if self.kind == "labels":
             return ModelOutput(logits=output.probs.logit(torch.finfo(torch.float32).eps))
         return ModelOutput(logits=output.log_probs)
@@ -211,13 +236,17 @@ class Predictor:
         """As `predict_dataset`, of a loader's batches."""
         passes = 1 if draws.seeds is None else len(draws.seeds)
         total = len(loader) * passes if hasattr(loader.dataset, "__len__") else None
-        outputs = []
+        outputs: list[PredictiveOutput | RegressionOutput] = []
+        # A forecast is about as large as its context, and of each draw.
+        limit = _GROUP_BYTES // (passes if self.kind == "forecasts" else 1)
+        inputs = map(self.inputs_of, loader)
         with logging.tqdm(total=total, desc="Predicting", unit="pass") as progress:
-            for number, group in enumerate(_groups(map(self.inputs_of, loader), 1 if fresh_draws else _GROUP_BATCHES)):
+            for number, group in enumerate(_groups(inputs, 1 if fresh_draws else _GROUP_BATCHES, limit)):
                 own = draws
                 if fresh_draws and draws.seeds is not None:
                     own = replace(draws, seeds=[mix(seed, number) for seed in draws.seeds])
-                found = self._predict_group([self._moved(batch) for batch in group], own, progress.update)
+                batches = [self._moved(batch) for batch in group]
+                found = self._predict_group(batches, own, progress.update, len(outputs))
                 outputs += [output.to("cpu") for output in found]
         if not outputs:
             raise ValueError("There is nothing to predict: the data set is empty.")
@@ -244,7 +273,7 @@ class Predictor:
         seeds = None if use_mean else [draw_seed(seed, draw) for draw in range(num_samples)]
         recalibration = None if use_mean else self.recalibration
         temperature = 1.0 if recalibration is None else recalibration.temperature
-        return Draws(seeds, self.posterior_scale, temperature, at_once, samples, logits, levels)
+        return Draws(seeds, self.posterior_scale, temperature, at_once, samples, logits, levels, seed=seed)
 
     def _refresher(self, batches: Sequence[Batch] | None, draws: Draws) -> Callable[[], None] | None:
         if batches is None:
@@ -254,47 +283,75 @@ class Predictor:
         return lambda: refresh_running_statistics(self.model, map(self._moved, batches))
 
     def _predict_group(
-        self, batches: Sequence[Batch], draws: Draws, on_pass: Callable[[], Any] = lambda: None
+        self, batches: Sequence[Batch], draws: Draws, on_pass: Callable[[], Any] = lambda: None, first: int = 0
     ) -> list[PredictiveOutput | RegressionOutput]:
+        """`first`: how many batches there were before these."""
         self.model.eval()
-        collectors = [self._collector(draws) for _ in batches]
-        for outputs in self._outputs(batches, draws):
+        collectors = [self._collector(draws, first + i) for i in range(len(batches))]
+        for outputs in self._outputs(batches, draws, first):
             for collector, output in zip(collectors, outputs, strict=True):
                 collector.add(output)
                 on_pass()
         return [collector.result() for collector in collectors]
 
-    def _outputs(self, batches: Sequence[Batch], draws: Draws) -> Iterator[list[Tensor]]:
+    def _outputs(self, batches: Sequence[Batch], draws: Draws, first: int) -> Iterator[list[Tensor]]:
+        generates = self._generates
+        numbers = {id(batch): first + i for i, batch in enumerate(batches)}
+
+        def output_of(batch: Batch, seed: int) -> Tensor:
+            if generates:
+                return generated_paths(self._base, batch, draws.paths, mix(seed, numbers[id(batch)]))
+            return self._output_of(self.model(**batch))
+
         if draws.seeds is None:
-            yield [self._logits(self.model(**batch)) for batch in batches]
+            yield [output_of(batch, draws.seed) for batch in batches]
         elif draws.at_once == 1:
             yield from drawn_outputs(
-                self.model, self.posterior, draws.seeds, draws.scale, batches, self._logits, draws.prepare
+                self.model, self.posterior, draws.seeds, draws.scale, batches, output_of, draws.prepare
             )
+        elif generates:
+            raise ValueError(f"{type(self._base).__name__} samples paths one draw at a time: leave out draws_at_once.")
         else:
             for start in range(0, len(draws.seeds), draws.at_once):
                 seeds = draws.seeds[start : start + draws.at_once]
-                yield from vectorised_outputs(self.model, self.posterior, seeds, draws.scale, batches, self._logits)
+                yield from vectorised_outputs(self.model, self.posterior, seeds, draws.scale, batches, self._output_of)
 
-    def _collector(self, draws: Draws) -> ClassCollector | RegressionCollector:
-        noise_variance = self.stored.config.noise_variance
-        if noise_variance is not None:
-            return RegressionCollector(noise_variance, draws.levels, draws.samples or draws.logits)
+    def _collector(self, draws: Draws, number: int) -> ClassCollector | PathCollector | RegressionCollector:
+        keep = draws.samples or draws.logits
+        if self._generates:
+            return PathCollector(draws.levels, keep, keep_paths=draws.paths is not None)
+        if self.kind in ("numbers", "forecasts"):
+            noise_variance = self.stored.noise_variance
+            if noise_variance is None:
+                raise ValueError(
+                    "The noise variance of this posterior is not known, since it was saved before training: train the "
+                    "model with ScoreVITrainer, or give PosteriorConfig(noise_variance=...)."
+                )
+            if self.kind == "numbers":
+                return RegressionCollector(noise_variance, draws.levels, keep)
+            seed = mix(draws.seed, number)
+            return ForecastCollector(noise_variance, draws.levels, keep, draws.paths or 0, seed)
         return ClassCollector(draws.temperature, self.kind == "labels", draws.samples, draws.logits)
 
-    def _logits(self, output: Any) -> Tensor:
-        logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-        if logits is None:
-            raise TypeError(
-                f"{type(self.model).__name__} returns no logits; predict() is for classifiers and regressions."
-            )
-        of_classes = logits.dim() >= 2 and logits.shape[-1] >= 2
+    @property
+    def _generates(self) -> bool:
+        """Whether forecasts are paths that the model samples."""
+        return self.head.forecasts and self.head.kind == "nll"
+
+    @property
+    def _base(self) -> nn.Module:
+        """The model without its adapter."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # type: ignore[operator]
+
+    def _output_of(self, outputs: Any) -> Tensor:
+        found = self.head.predicted(outputs)
+        of_classes = found.dim() >= 2 and found.shape[-1] >= 2
         if self.kind == "classes" and not of_classes:
             raise TypeError(
-                f"The logits of {type(self.model).__name__} have the shape {tuple(logits.shape)}, not that of "
-                "a classifier, (batch, classes); and its posterior knows no noise variance of a regression."
+                f"The {self.head.prediction} of {type(self.model).__name__} have the shape {tuple(found.shape)}, not "
+                "that of a classifier, (batch, classes); and its posterior knows no noise variance of a regression."
             )
-        return logits
+        return found
 
     def _moved(self, batch: Batch) -> dict[str, Any]:
         device = self.device
@@ -302,14 +359,15 @@ class Predictor:
 
     def inputs_of(self, batch: Batch) -> dict[str, Any]:
         """What the model's forward takes of a batch; no labels, since no loss is wanted."""
-        model = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # type: ignore[operator]
-        names = set(inspect.signature(model.forward).parameters) - {"labels", *find_labels(type(model))}
+        model = self._base
+        taken = inspect.signature(model.generate if self._generates else model.forward).parameters  # type: ignore[arg-type]
+        names = set(taken) - {"labels", self.head.target, *find_labels(type(model))}
         return {name: value for name, value in batch.items() if name in names}
 
 
-def _groups(batches: Iterable[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
+def _groups(batches: Iterable[dict[str, Any]], most: int, limit: int) -> Iterator[list[dict[str, Any]]]:
     """Neighbouring batches: at most so many, and not many bytes."""
     batches = iter(batches)
     while first := next(batches, None):
         size = sum(v.nbytes for v in first.values() if isinstance(v, Tensor))
-        yield [first, *islice(batches, min(most, _GROUP_BYTES // max(size, 1)) - 1 if size < _GROUP_BYTES else 0)]
+        yield [first, *islice(batches, min(most, limit // max(size, 1)) - 1 if size < limit else 0)]

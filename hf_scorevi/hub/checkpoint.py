@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ __all__ = [
     "write_aside",
 ]
 
-FORMAT_VERSION = "1.2"
+FORMAT_VERSION = "1.3"
 POSTERIOR_NAME = "posterior.safetensors"
 POSTERIOR_CONFIG_NAME = "posterior_config.json"
 
@@ -59,7 +60,8 @@ class StoredPosterior:
         config: what the user chose.
         num_data: N, terms of the likelihood.
         temperature: T as resolved.
-        likelihood: `kind` and `loss_scale` of the likelihood behind the loss.
+        likelihood: `kind` and `loss_scale` of the likelihood behind the loss; of a Gaussian its `noise_variance`, a
+            number or nested lists.
         method: objective, update, and their settings.
         training: data, optimizer and other settings of the run, for the card.
     """
@@ -70,6 +72,14 @@ class StoredPosterior:
     likelihood: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def noise_variance(self) -> Tensor | None:
+        """Of a Gaussian likelihood, (), (C,), (H, 1) or (H, C), float64; `None` for others, or if it is not known."""
+        value = self.likelihood.get("noise_variance")
+        if value is None and isinstance(self.config.noise_variance, float):  # up to format 1.2
+            value = self.config.noise_variance
+        return None if value is None else torch.tensor(value, dtype=torch.float64)
 
 
 def save_posterior(

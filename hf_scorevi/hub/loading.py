@@ -186,11 +186,16 @@ def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
         for name in ("likelihood", "method", "training"):
             if not isinstance(getattr(stored, name), dict):
                 raise ValueError(f"{name} must be an object, not {short(getattr(stored, name))}")
+        noise = stored.noise_variance
+        if noise is not None and not (
+            noise.dim() <= 2 and noise.numel() and bool((noise.isfinite() & (noise > 0)).all())
+        ):
+            raise ValueError("noise_variance must be a positive number, or lists of such, one a step or channel")
         for name in ("target", "exclude"):
             value = getattr(stored.config, name)
             if not (value is None or all(isinstance(part, str) for part in value)):
                 raise ValueError(f"{name} must be names or globs, not {short(value)}")
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise PosteriorCheckpointError(f"{path} is damaged: {short(error)}. {remedy(path)}") from error
     return stored
 

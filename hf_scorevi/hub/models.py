@@ -16,6 +16,7 @@ import transformers
 from torch import nn
 from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
+from .. import models as own_models  # which tells transformers of them
 from ..errors import PosteriorCheckpointError
 from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, file_names
 from .fetching import GENERATION_NAME, fetch_base
@@ -163,10 +164,11 @@ def _no_larger_than(weights: StoredTensors, path: Path, times: int = 2) -> Any:
 
 
 def _model_class(config: PreTrainedConfig, path: Path) -> type[PreTrainedModel]:
-    """The transformers class that `config.architectures` names; never code from the checkpoint."""
+    """The class of transformers, or of our own, that `config.architectures` names; never code from the checkpoint."""
     with reading(path):
         name = config.architectures[0] if config.architectures else None
-        found = getattr(transformers, name, None) if name is not None else None
+        homes = (transformers, own_models.koopa)
+        found = next((getattr(home, name) for home in homes if name is not None and hasattr(home, name)), None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise PosteriorCheckpointError(
             f"{path} names the architecture {short(name)}, which transformers {transformers.__version__} does not "

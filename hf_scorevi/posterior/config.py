@@ -13,6 +13,7 @@ from .families import FAMILIES
 
 __all__ = ["PosteriorConfig"]
 
+_NOISE = ("auto", "model", "channel", "horizon", "element")
 Target = str | Sequence[str] | Callable[[str, Parameter], bool]
 
 
@@ -43,11 +44,14 @@ class PosteriorConfig:
             concentrated posterior. `"auto"`: `min(1, num_data / number of Bayesian weights)`, without which the KL of
             many weights outweighs few data and the posterior collapses onto the prior.
         num_data (`int`, *optional*):
-            Number of terms of the likelihood, of which the loss is the mean. Default: the length of the training set
-            (times the outputs per example for a regression loss).
-        noise_variance (`float`, *optional*):
-            Variance of the Gaussian likelihood behind a mean-squared-error loss, in squared units of the target.
-            Required for such a loss, meaningless for others.
+            Number of terms of the likelihood, of which the loss is the mean. Default: the length of the training set,
+            times the outputs per example that a regression's or forecaster's loss is a mean over. Overlapping windows
+            of a series are no independent data: those of `SlidingWindows` count each observed value once.
+        noise_variance (`float` or `str`, defaults to `"auto"`):
+            Variance of the Gaussian likelihood behind a mean-squared-error loss, in squared units of the target: a
+            number, or learned from the residuals: one for the `"model"`, each `"channel"` (or target), each step of
+            the `"horizon"`, or each `"element"` (step and channel). `"auto"` learns one for the model. For other
+            losses leave it; for a squared error of a model that is none of transformers', give it.
         init_std (`float`, defaults to 0.01):
             Standard deviation at the start, relative to each tensor's root-mean-square weight. Start concentrated: a
             wide start collapses onto the prior.
@@ -65,7 +69,10 @@ class PosteriorConfig:
     prior_std: float | str = field(default="auto", metadata={"help": "Standard deviation of the prior, or auto."})
     temperature: float | str = field(default="auto", metadata={"help": "Temperature of the likelihood, or auto."})
     num_data: int | None = field(default=None, metadata={"help": "Number of terms of the likelihood."})
-    noise_variance: float | None = field(default=None, metadata={"help": "Noise variance behind an MSE loss."})
+    noise_variance: float | str | None = field(
+        default="auto",
+        metadata={"help": "Noise variance behind an MSE loss; or learned: model, channel, horizon, element, auto."},
+    )
     init_std: float = field(default=0.01, metadata={"help": "Initial std relative to each tensor's RMS weight."})
     rank: int = field(default=8, metadata={"help": "Rank of family low_rank."})
 
@@ -82,9 +89,13 @@ class PosteriorConfig:
                 setattr(self, name, _positive(name, value, " or 'auto'"))
         if not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"rank must be a whole number of at least 1, not {self.rank!r}.")
-        for name in ("num_data", "noise_variance", "init_std"):
+        for name in ("num_data", "init_std"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))
+        if self.noise_variance is None:  # in checkpoints of format 1.2 and before
+            self.noise_variance = "auto"
+        if self.noise_variance not in _NOISE:
+            self.noise_variance = _positive("noise_variance", self.noise_variance, f" or one of {', '.join(_NOISE)}")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values; a callable `target` becomes `"custom"` (the stored keys say what it chose)."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..posterior import standard_normal
 from .averages import LabelsAverage, PredictiveAverage
 from .moments import Moments
-from .outputs import PredictiveOutput, RegressionOutput
-from .quantiles import mixture_quantiles
+from .outputs import ForecastOutput, PredictiveOutput, RegressionOutput
+from .quantiles import mixture_quantiles, sample_quantiles
 
-__all__ = ["ClassCollector", "RegressionCollector"]
+__all__ = ["ClassCollector", "ForecastCollector", "PathCollector", "RegressionCollector"]
 
 
 class ClassCollector:
@@ -63,31 +65,117 @@ class RegressionCollector:
     A regression's draws, for `RegressionOutput`. Quantiles of the mixture need all draws' outputs.
 
     Args:
-        noise_variance: σ² of the likelihood, in squared units of the target.
+        noise_variance: σ² of the likelihood, in squared units of the target, broadcast with an example's outputs.
         quantile_levels: in (0, 1).
         keep_samples: whether the result has the draws' outputs.
     """
 
-    def __init__(self, noise_variance: float, quantile_levels: Sequence[float], keep_samples: bool) -> None:
-        self._noise_variance = noise_variance
+    def __init__(self, noise_variance: Tensor | float, quantile_levels: Sequence[float], keep_samples: bool) -> None:
+        self._noise_variance = torch.as_tensor(noise_variance)
         self._levels = tuple(quantile_levels)
         self._keep_samples = keep_samples
         self._outputs: list[Tensor] = []
 
     def add(self, outputs: Tensor) -> None:
-        """Take in one draw."""
+        """
+        Take in one draw.
+
+        Raises:
+            ValueError: the noise variance is that of outputs of another shape.
+        """
+        noise = self._noise_variance.shape
+        if any(n not in (1, m) for n, m in zip(reversed(noise), reversed(outputs.shape[1:]), strict=False)):
+            raise ValueError(
+                f"The noise variance has the shape {tuple(noise)}, which does not go with outputs of "
+                f"{tuple(outputs.shape[1:])} an example: the posterior is that of another model."
+            )
         self._outputs.append(outputs.float())
+
+    def _found(self) -> tuple[Tensor, dict[str, Any]]:
+        """The draws' outputs, and the attributes of the result."""
+        draws = torch.stack(self._outputs)
+        noise = self._noise_variance.to(draws).expand_as(draws[0])
+        return draws, {
+            "mean": draws.mean(0),
+            "epistemic_variance": draws.var(0) if len(draws) > 1 else torch.zeros_like(draws[0]),
+            "aleatoric_variance": noise,
+            "quantiles": mixture_quantiles(draws, noise, self._levels),
+            "quantile_levels": self._levels,
+            "num_samples": len(draws),
+            "samples": draws if self._keep_samples else None,
+        }
 
     def result(self) -> RegressionOutput:
         """After all draws."""
-        draws = torch.stack(self._outputs)
-        noise = torch.full_like(draws[0], self._noise_variance)
-        return RegressionOutput(
-            mean=draws.mean(0),
-            epistemic_variance=draws.var(0) if len(draws) > 1 else torch.zeros_like(noise),
-            aleatoric_variance=noise,
-            quantiles=mixture_quantiles(draws, noise, self._levels),
+        return RegressionOutput(**self._found()[1])
+
+
+class ForecastCollector(RegressionCollector):
+    """
+    The same of a forecaster, for `ForecastOutput`.
+
+    Args:
+        paths_per_draw: sample paths that noise is added to for, of each draw's forecast.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        noise_variance: Tensor | float,
+        quantile_levels: Sequence[float],
+        keep_samples: bool,
+        paths_per_draw: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(noise_variance, quantile_levels, keep_samples)
+        self._paths_per_draw, self._seed = paths_per_draw, seed
+
+    def result(self) -> ForecastOutput:
+        """After all draws."""
+        draws, found = self._found()
+        paths = None
+        if self._paths_per_draw:
+            paths = draws.repeat_interleave(self._paths_per_draw, dim=0)
+            (noise,) = standard_normal([paths.shape], paths.device, self._seed)
+            paths = noise.mul_(found["aleatoric_variance"].sqrt()).add_(paths)
+        return ForecastOutput(**found, paths=paths)
+
+
+class PathCollector:
+    """
+    A forecaster's draws that are sample paths, for `ForecastOutput`.
+
+    Args:
+        quantile_levels: in (0, 1), of the paths of all draws together.
+        keep_samples, keep_paths: whether the result has the means of each draw's paths, and the paths.
+    """
+
+    def __init__(self, quantile_levels: Sequence[float], keep_samples: bool, keep_paths: bool) -> None:
+        self._levels = tuple(quantile_levels)
+        self._keep_samples, self._keep_paths = keep_samples, keep_paths
+        self._paths: list[Tensor] = []
+
+    def add(self, paths: Tensor) -> None:
+        """Take in one draw's, (K, B, H, C)."""
+        self._paths.append(paths.float())
+
+    def result(self) -> ForecastOutput:
+        """
+        After all draws. With K paths a draw the variance between their means has 1/K of that within a draw too much,
+        which is taken off.
+        """
+        paths = torch.stack(self._paths)
+        samples, per_draw = paths.mean(1), paths.shape[1]
+        within = paths.var(1).mean(0) if per_draw > 1 else torch.zeros_like(samples[0])
+        between = samples.var(0) if len(samples) > 1 else torch.zeros_like(samples[0])
+        paths = paths.flatten(0, 1)
+        return ForecastOutput(
+            mean=samples.mean(0),
+            epistemic_variance=(between - within / per_draw).clamp_min(0),
+            aleatoric_variance=within,
+            quantiles=sample_quantiles(paths, self._levels),
             quantile_levels=self._levels,
-            num_samples=len(draws),
-            samples=draws if self._keep_samples else None,
+            num_samples=len(samples),
+            samples=samples if self._keep_samples else None,
+            paths=paths if self._keep_paths else None,
         )

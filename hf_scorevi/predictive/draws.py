@@ -23,7 +23,7 @@ def drawn_outputs(
     seeds: Sequence[int],
     scale: float,
     batches: Sequence[Batch],
-    output_of: Callable[[Any], Tensor],
+    output_of: Callable[[Batch, int], Tensor],
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[list[Tensor]]:
     """
@@ -32,14 +32,14 @@ def drawn_outputs(
     Args:
         seeds: one a draw.
         scale: of the posterior's standard deviations.
-        output_of: the tensor of interest among what the model returns.
+        output_of: the model's output for a batch, under the draw with this seed.
         prepare: called with each draw's weights in place, for instance to gather batch normalisation's statistics.
     """
     for seed in seeds:
         with posterior.sampled(seed, scale), kept_running_statistics(model):
             if prepare is not None:
                 prepare()
-            outputs = [output_of(model(**batch)) for batch in batches]
+            outputs = [output_of(batch, seed) for batch in batches]
         yield outputs
 
 

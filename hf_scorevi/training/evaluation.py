@@ -29,8 +29,8 @@ def is_classification(outputs: Any, labels: Any) -> bool:
 
 class CalibrationMetrics:
     """
-    The trainer's `compute_metrics`: accuracy, NLL, ECE, Brier of the predictive, the same with `mean_` of the mean,
-    and the user's own `compute_metrics` on the predictive's outputs.
+    The trainer's `compute_metrics`: accuracy, NLL, ECE, Brier of the predictive, or the scores of a regression or
+    forecaster; the same with `mean_` of the mean; and the user's own `compute_metrics` on the predictive's outputs.
 
     The loop hands it the outputs of `PosteriorTrainer.prediction_step`, and behind them what the user's
     `preprocess_logits_for_metrics` made.
@@ -38,12 +38,14 @@ class CalibrationMetrics:
     Attributes:
         independent: the outputs are logits of independent yes-or-no labels, each of which counts as an example of two
             classes.
+        scores: the names of what each example of a regression or forecaster was scored by.
         found: of the last call what an `Evaluation` records, if it had figures.
     """
 
     def __init__(self, user: Callable[[EvalPrediction], dict[str, Any]] | None) -> None:
         self.user = user
         self.independent = False
+        self.scores: tuple[str, ...] = ()
         self.found: dict[str, Any] | None = None
 
     def __call__(self, evaluation: EvalPrediction) -> dict[str, Any]:
@@ -52,7 +54,10 @@ class CalibrationMetrics:
         labels: Any = evaluation.label_ids
         metrics: dict[str, Any] = {}
         self.found = None
-        if is_classification(predictive, labels):
+        if self.scores:
+            if outputs[2].shape[2] == len(self.scores):
+                self.found = _scored(outputs[2], self.scores)
+        elif is_classification(predictive, labels):
             self.found = _classification(_probabilities(predictive), _probabilities(mean), outputs[2], labels)
         elif self.independent and isinstance(labels, np.ndarray) and labels.shape == predictive.shape:
             given = labels.reshape(-1) >= 0  # -100 marks a label that nobody gave
@@ -90,6 +95,18 @@ def _classification(
         "by_num_samples": [_without_bins(own) for own in after],
         "reliability": {name: reliability_bins(table, labels, _BINS) for name, table in tables.items()},
     }
+
+
+def _scored(scores: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+    """Means over examples, (N, 2, scores) of predictive and mean; what was not computed is NaN, and left out."""
+    known = ~np.isnan(scores).all((0, 1))
+    means = scores.mean(0, dtype=np.float64)
+    tables = dict(zip(("predictive", "mean"), means, strict=True))
+    figures = {
+        row: {name: float(value) for name, value, there in zip(names, values, known, strict=True) if there}
+        for row, values in tables.items()
+    }
+    return {"num_examples": len(scores), "metrics": figures}
 
 
 def _without_bins(figures: dict[str, float | int]) -> dict[str, float]:

@@ -6,26 +6,21 @@ A wrong scale is silent and ruins every variance, so a loss that is not known to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedConfig
 
+from ..heads import Head, find_head
+from ..hub import StoredPosterior
+from ..inference import NoiseVariance
 from ..posterior import PosteriorConfig, resolve_temperature
+from ..time_series import SlidingWindows
 
-__all__ = ["Likelihood", "resolve_likelihood"]
-
-# Heads of transformers whose loss is the negative log-likelihood of no data, by what their class's name contains: sums
-# of box, matching and dice losses, pixel-wise L1, a squared error plus quantile losses.
-_NO_LIKELIHOOD = (
-    "ForObjectDetection",
-    "DetrForSegmentation",
-    "ForInstanceSegmentation",
-    "ForUniversalSegmentation",
-    "ForMaskedImageModeling",
-    "TimesFm",
-)
+__all__ = ["Likelihood", "resolve_likelihood", "stored_likelihood"]
 
 
 @dataclass(frozen=True)
@@ -36,19 +31,47 @@ class Likelihood:
     Attributes:
         num_data: N, terms of the likelihood of which the loss is the mean.
         temperature: T.
-        loss_scale: 1 for a negative log-likelihood in nats, 1/(2 σ²) for a squared error.
-        kind: `"nll"` or `"gaussian"`.
+        noise: of a Gaussian, behind a squared error; `None` for a loss that is a negative log-likelihood in nats.
     """
 
     num_data: int
     temperature: float
-    loss_scale: float
-    kind: str
+    noise: NoiseVariance | None = None
+
+    @property
+    def kind(self) -> str:
+        """`"nll"` or `"gaussian"`."""
+        return "nll" if self.noise is None else "gaussian"
+
+    @property
+    def loss_scale(self) -> float:
+        """1 for a negative log-likelihood in nats, ½ mean 1/σ² for a squared error."""
+        return 1.0 if self.noise is None else self.noise.scale
 
     @property
     def weight(self) -> float:
         """N_eff per unit of loss: N · loss_scale / T."""
         return self.num_data * self.loss_scale / self.temperature
+
+    def negative_log(self, loss: float) -> float:
+        """−log p of a term, in nats, where the mean loss is `loss`."""
+        return loss if self.noise is None else loss * self.loss_scale + self.noise.log_normaliser
+
+    def stored(self) -> dict[str, Any]:
+        """As `posterior_config.json` has it."""
+        values: dict[str, Any] = {"kind": self.kind, "loss_scale": self.loss_scale}
+        if self.noise is not None and self.noise.value is not None:
+            values["noise_variance"] = self.noise.value.tolist()
+        return values
+
+
+def stored_likelihood(stored: StoredPosterior) -> Likelihood | None:
+    """The inverse of `Likelihood.stored`; `None` if it was not recorded."""
+    if not stored.likelihood:
+        return None
+    gaussian = stored.likelihood["kind"] == "gaussian"
+    noise = _noise(stored.config, stored.noise_variance) if gaussian else None
+    return Likelihood(stored.num_data, stored.temperature, noise)
 
 
 def resolve_likelihood(
@@ -58,54 +81,48 @@ def resolve_likelihood(
     The likelihood of `model`'s loss on `train_dataset`.
 
     Raises:
-        ValueError: the loss is no likelihood, or a squared error and `noise_variance` is missing (or the reverse), or
-            the number of data is not known.
+        ValueError: the loss is no likelihood, `noise_variance` does not go with it, or the number of data is not known
+            or zero.
     """
-    if any(part in type(model).__name__ for part in _NO_LIKELIHOOD):
-        raise ValueError(
-            f"The loss of {type(model).__name__} is not the negative log-likelihood of any data, so it has no "
-            "posterior. Train a head with a likelihood: classification, or regression with a "
-            "PosteriorConfig(noise_variance=...)."
-        )
-    squared, outputs = _squared_error_outputs(model, config)
-    if squared and config.noise_variance is None:
-        raise ValueError(
-            f"The loss of {type(model).__name__} is a mean squared error, which is a likelihood only together with a "
-            "noise variance. Give PosteriorConfig(noise_variance=...), in squared units of the target."
-        )
-    if config.noise_variance is not None and not squared:
+    head = find_head(model, squared_error=config.noise_variance != "auto")
+    if head.kind == "nll" and config.noise_variance != "auto":
         raise ValueError(
             f"PosteriorConfig(noise_variance=...) is for mean-squared-error losses; that of {type(model).__name__} "
             "is taken to be a negative log-likelihood already. Leave noise_variance out."
         )
-    num_data = config.num_data
-    if num_data is None:
-        if train_dataset is None or not hasattr(train_dataset, "__len__"):
-            raise ValueError(
-                "The number of data is unknown: train_dataset is missing or has no length. "
-                "Give PosteriorConfig(num_data=...)."
-            )
-        num_data = len(train_dataset) * outputs
+    num_data = _count(head, train_dataset) if config.num_data is None else config.num_data
     if num_data < 1:
         raise ValueError("The training set is empty, so there is no likelihood to learn from.")
-    loss_scale = 1.0 if config.noise_variance is None else 0.5 / config.noise_variance
     temperature = resolve_temperature(config.temperature, num_data, num_weights)
-    return Likelihood(num_data, temperature, loss_scale, "gaussian" if squared else "nll")
+    return Likelihood(num_data, temperature, _noise(config) if head.kind == "gaussian" else None)
 
 
-def _squared_error_outputs(model: nn.Module, posterior_config: PosteriorConfig) -> tuple[bool, int]:
-    """Whether the model's loss is a mean squared error, and over how many outputs per example it is a mean."""
-    config = getattr(model, "config", None)
-    if not isinstance(config, PreTrainedConfig):  # a model of the user's own: only they know its loss
-        return posterior_config.noise_variance is not None, 1
-    if getattr(config, "loss", None) == "mse":
+def _count(head: Head, dataset: Any) -> int:
+    """Terms of the likelihood."""
+    if dataset is None or not hasattr(dataset, "__len__"):
         raise ValueError(
-            "This model's mean-squared-error loss is a mean over horizon and channels of series that each have "
-            "a noise variance of their own; it is not supported yet. Use a head with loss='nll', if the model has one."
+            "The number of data is unknown: train_dataset is missing or has no length. "
+            "Give PosteriorConfig(num_data=...)."
         )
-    num_labels = getattr(config, "num_labels", 0)
-    problem = getattr(config, "problem_type", None)
-    if problem == "regression" or (problem is None and num_labels == 1):
-        return True, max(num_labels, 1)
-    # A multi-label loss is a mean over examples and labels.
-    return False, num_labels if problem == "multi_label_classification" else 1
+    if not len(dataset):
+        return 0
+    terms = head.terms
+    if terms is None:
+        row = dataset[0]
+        target = row.get(head.target) if isinstance(row, Mapping) else None
+        if target is None:
+            raise ValueError(
+                f"The rows of train_dataset have no {head.target!r} to count the terms of the likelihood by. "
+                "Give PosteriorConfig(num_data=...)."
+            )
+        terms = target.numel() if isinstance(target, Tensor) else int(np.size(target))
+    if isinstance(dataset, SlidingWindows):  # their share that is not counted by another window already
+        return round(dataset.num_targets * terms / dataset[0]["future_values"].numel())
+    return len(dataset) * terms
+
+
+def _noise(config: PosteriorConfig, value: Tensor | None = None) -> NoiseVariance:
+    given = config.noise_variance
+    if isinstance(given, str):
+        return NoiseVariance("model" if given == "auto" else given, value)
+    return NoiseVariance(value=given, learned=False)

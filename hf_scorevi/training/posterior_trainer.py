@@ -25,6 +25,7 @@ from ..batch_norm import (
     kept_running_statistics,
     refresh_running_statistics,
 )
+from ..heads import Head, find_head
 from ..hub import (
     POSTERIOR_CONFIG_NAME,
     Evaluation,
@@ -33,19 +34,24 @@ from ..hub import (
     save_posterior,
     write_evaluations,
 )
-from ..posterior import Posterior, draw_seed, summarise
+from ..posterior import Posterior, PosteriorConfig, draw_seed, summarise
 from ..posthoc import Recalibration
 from ..predictive import (
+    GAUSSIAN_SCORES,
     ClassCollector,
+    ForecastCollector,
     PredictiveOutput,
     RegressionCollector,
     RegressionOutput,
 )
 from .batch_prediction import BatchPrediction, Collector
 from .checkpointing import INCOMPLETE, load_posterior_into, load_weights, publish, record_callbacks, rotate
+from .densities import expectation_and_log_density
 from .distributed import reshard
 from .evaluation import CalibrationMetrics, draw_counts
+from .forecast_prediction import DensityPrediction, GaussianPrediction
 from .grouping import GroupedBatches
+from .likelihood import Likelihood
 from .pushing import PushingTrainer
 from .statistics_batches import spread_batches
 
@@ -53,6 +59,8 @@ __all__ = ["PosteriorPrediction", "PosteriorTrainer"]
 
 # Examples for which a draw is used before the next is made, so that the noise costs little beside the passes.
 _GROUP_EXAMPLES = 128
+
+Prediction = BatchPrediction | GaussianPrediction | DensityPrediction
 
 
 class PosteriorPrediction(PredictionOutput):
@@ -80,13 +88,15 @@ class PosteriorTrainer(PushingTrainer):
 
     evaluation: Evaluation | None
     recalibration: Recalibration | None = None
+    likelihood: Likelihood | None = None
     _make_collector: Callable[[], Collector] | None
     _batches: GroupedBatches | None
-    _predicted: dict[int, BatchPrediction]
+    _predicted: dict[int, Prediction]
     _batch_prediction: PredictiveOutput | RegressionOutput | None
     _details: tuple[np.ndarray, ...]
     model: nn.Module
     posterior: Posterior
+    posterior_config: PosteriorConfig
 
     def __init__(
         self,
@@ -127,8 +137,9 @@ class PosteriorTrainer(PushingTrainer):
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Any, Any]:
         """
-        The outputs of a batch: of the predictive, and of the mean; for a classifier what each example contributes
-        to its figures after fewer draws, (batch, `draw_counts`, 4); and for `predict` what else there is to tell.
+        The outputs of a batch: of the predictive, and of the mean; what each example contributes to the figures, of a
+        classifier after fewer draws, (batch, `draw_counts`, 4), of a regression or forecaster of predictive and mean,
+        (batch, 2, scores); and for `predict` what else there is to tell.
         For a classifier the predictive's outputs are log probabilities and the loss their NLL; otherwise outputs and
         loss are averaged over draws (for several labels an example the probabilities are averaged, and given as
         logits).
@@ -147,26 +158,70 @@ class PosteriorTrainer(PushingTrainer):
 
     def _predict_group(
         self, model: nn.Module, group: Sequence[dict[str, Any]], ignore_keys: list[str] | None
-    ) -> dict[int, BatchPrediction]:
+    ) -> dict[int, Prediction]:
         """What becomes of each batch, by its identity."""
         self._follow_model()
-        found: dict[int, BatchPrediction] = {}
+        found: dict[int, Any] = {}
         for inputs in group:
-            _, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
-            found[id(inputs)] = BatchPrediction(
-                _first(outputs),
-                labels,
-                self.args.eval_num_samples,
-                self._problem_type,
-                self._temperature,
-                self._make_collector,
-            )
+            _, outputs, labels = self._pass_over(model, inputs, ignore_keys)
+            found[id(inputs)] = self._prediction_of(outputs, labels)
         for draw in range(self.args.eval_num_samples):
             with self._sampled(draw), self._statistics_of(draw):
                 for inputs in group:
-                    loss, outputs, _ = super().prediction_step(model, inputs, False, ignore_keys)
-                    found[id(inputs)].add(_first(outputs), loss)
+                    loss, outputs, _ = self._pass_over(model, inputs, ignore_keys)
+                    found[id(inputs)].add(outputs, loss)
         return found
+
+    def _pass_over(
+        self, model: nn.Module, inputs: dict[str, Any], ignore_keys: list[str] | None
+    ) -> tuple[Tensor | None, Any, Any]:
+        """Loss, outputs and labels of one forward pass; of a head with densities their expectations and logarithms."""
+        head = self.head
+        if head is not None and head.forecasts and head.kind == "nll" and head.target in inputs:
+            inputs = self._prepare_inputs(inputs)  # type: ignore[assignment]
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            base = self._base_model()
+            return loss.detach(), expectation_and_log_density(base, outputs, inputs), inputs[head.target]
+        loss, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
+        return loss, _first(outputs), labels
+
+    def _prediction_of(self, outputs: Any, labels: Any) -> Prediction:
+        """What collects the draws of a batch, given the outputs of the mean."""
+        head = self.head
+        if isinstance(outputs, tuple):
+            return DensityPrediction(outputs, labels)
+        if head is not None and head.kind == "gaussian":
+            target = head.observed(labels) if isinstance(labels, Tensor) else None
+            return GaussianPrediction(outputs, target, self._noise_variance, self._make_collector)
+        return BatchPrediction(
+            outputs,
+            labels,
+            self.args.eval_num_samples,
+            self._problem_type,
+            self._temperature,
+            self._make_collector,
+        )
+
+    @property
+    def head(self) -> Head | None:
+        """What the model predicts, and what its loss is the likelihood of; `None` if it is that of nothing."""
+        try:
+            return find_head(self._plain_model(), self.posterior_config.noise_variance != "auto")
+        except ValueError:
+            return None
+
+    def _base_model(self) -> Any:
+        model: Any = self._plain_model()
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    @property
+    def _noise_variance(self) -> Tensor | None:
+        """Of the likelihood, if it has one that is known."""
+        if self.likelihood is not None:
+            return None if self.likelihood.noise is None else self.likelihood.noise.value
+        given = self.posterior_config.noise_variance
+        return torch.tensor(given) if isinstance(given, float) else None
 
     @property
     def _problem_type(self) -> str | None:
@@ -218,7 +273,10 @@ class PosteriorTrainer(PushingTrainer):
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""
         self._refresh_batch_norm()
+        head, self._calibration.scores = self.head, ()
         self._calibration.independent = self._problem_type == "multi_label_classification"
+        if head is not None and (head.kind == "gaussian" or head.forecasts):
+            self._calibration.scores = GAUSSIAN_SCORES if head.kind == "gaussian" else ("nll",)
         if self.args.batch_norm_per_draw and self._gathers_statistics:
             self._follow_model()
             for draw in range(self.args.eval_num_samples):
@@ -252,12 +310,15 @@ class PosteriorTrainer(PushingTrainer):
         Args:
             return_logits: keep every draw's logits in it, (S, B, K).
         """
-        noise_variance = self._stored_posterior().config.noise_variance
+        head, noise_variance = self.head, self._noise_variance
         independent = self._problem_type == "multi_label_classification"
         if self.args.prediction_loss_only:
             self._make_collector = None  # there is nothing to tell of an example
-        elif noise_variance is not None:
-            self._make_collector = lambda: RegressionCollector(noise_variance, (0.05, 0.5, 0.95), return_logits)
+        elif head is not None and head.kind == "gaussian":
+            self._make_collector = None
+            if noise_variance is not None:
+                kind = ForecastCollector if head.forecasts else RegressionCollector
+                self._make_collector = lambda: kind(noise_variance, (0.05, 0.5, 0.95), return_logits)
         else:
             self._make_collector = lambda: ClassCollector(self._temperature, independent, False, return_logits)
         try:

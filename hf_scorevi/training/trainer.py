@@ -37,7 +37,7 @@ from .arguments import ScoreVITrainingArguments
 from .checkpointing import load_posterior_into, load_state, save_state
 from .distributed import average_, reoptimize, require_gradient_sync
 from .figures import training_figures
-from .likelihood import Likelihood, resolve_likelihood
+from .likelihood import Likelihood, resolve_likelihood, stored_likelihood
 from .mixed_precision import warn_if_rounded
 from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
@@ -121,6 +121,9 @@ class ScoreVITrainer(PosteriorTrainer):
         self.model_accepts_loss_kwargs = False
         self.add_callback(_StepHook(self))
         self._build_posterior()
+        head = self.head
+        if args.label_names is None and head is not None and head.target != "labels":
+            self.label_names = [head.target]  # of which the Trainer knows nothing
 
     def _build_posterior(self) -> None:
         """Posterior, prior and update over the model as it stands."""
@@ -278,6 +281,32 @@ class ScoreVITrainer(PosteriorTrainer):
             self._require_finite(loss, "training loss")
         return loss
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """
+        As `Trainer`'s. In training a squared error is also what the noise variance is learned from; if the noise
+        differs between steps or channels, the loss is the mean of squared residuals weighted by its inverse variance.
+        """
+        noise = self.likelihood.noise if self.likelihood is not None else None
+        if noise is None or not noise.learned or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        target = None if noise.granularity == "model" else inputs[self.head.target]  # type: ignore[union-attr]
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        squares = loss.detach()
+        if target is not None:
+            assert self.head is not None
+            predicted = self.head.predicted(outputs)
+            errors = (predicted - self.head.observed(target).reshape(predicted.shape)).square()
+            squares, weights = errors.detach(), noise.weights(errors)
+            loss = errors.mean() if weights is None else (errors * weights).mean()
+        noise.observe(squares)
+        return (loss, outputs) if return_outputs else loss
+
     @property
     def _scaled(self) -> bool:
         """Whether a gradient scaler is at work: it skips a step that is not finite, and lowers its scale."""
@@ -306,6 +335,10 @@ class ScoreVITrainer(PosteriorTrainer):
             torch._foreach_mul_(grads, 1 / passes)
         if window.statistic is not None and not self.is_fsdp_enabled:
             average_(grads)
+        noise = self._resolved_likelihood().noise
+        if window.statistic is not None and noise is not None:
+            average_(noise.observed())
+            noise.update()
         scale = window.gradient_scale / self._resolved_likelihood().weight
         for bucket in self.posterior.buckets:
             found = {i: grad for i in bucket if (grad := self.posterior.grad(i)) is not None}
@@ -323,6 +356,7 @@ class ScoreVITrainer(PosteriorTrainer):
         window.statistic = None  # its memory is used up
         if not self.is_fsdp_enabled:  # which has averaged the gradients that the statistic is made of
             average_(curvature)
+        self.update.likelihood_weight = self._resolved_likelihood().weight  # moves with a learned noise variance
         self.update.step(curvature, self._get_learning_rate())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -347,8 +381,7 @@ class ScoreVITrainer(PosteriorTrainer):
         self.posterior, self.posterior_config = posterior, stored.config
         self._follow_model()
         self.prior = initial_prior(self.model, self.posterior, self.posterior_config)
-        known = stored.likelihood
-        self.likelihood = Likelihood(stored.num_data, stored.temperature, **known) if known else None
+        self.likelihood = stored_likelihood(stored)
         self.update = None
 
     def _stored_posterior(self) -> StoredPosterior:
@@ -357,7 +390,7 @@ class ScoreVITrainer(PosteriorTrainer):
             config=self.posterior_config,
             num_data=likelihood.num_data,
             temperature=likelihood.temperature,
-            likelihood={"kind": likelihood.kind, "loss_scale": likelihood.loss_scale},
+            likelihood=likelihood.stored(),
             method={name: getattr(self.args, name) for name in _METHOD_ARGUMENTS} | {"steps": self.state.global_step},
             training=training_record(self),
         )
@@ -365,14 +398,14 @@ class ScoreVITrainer(PosteriorTrainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.update is not None:
-            save_state(output_dir, self.update, self.args.should_save)
+            save_state(output_dir, self.update, self._resolved_likelihood().noise, self.args.should_save)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             self._prepare_update()
             assert self.update is not None
             load_posterior_into(self.posterior, checkpoint, self.model)
-            load_state(checkpoint, self.update)
+            load_state(checkpoint, self.update, self._resolved_likelihood().noise)
         super()._load_optimizer_and_scheduler(checkpoint)
 
 
