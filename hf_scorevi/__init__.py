@@ -8,7 +8,7 @@ from .errors import NonFiniteLossError, PosteriorCheckpointError, PushError
 if TYPE_CHECKING:
     from .metrics.loading import load_metric
     from .modeling import BayesianModel
-    from .pipelines import BayesianImageClassificationPipeline
+    from .pipelines import BayesianImageClassificationPipeline, ForecastingPipeline
     from .posterior import PosteriorConfig
     from .predictive import ForecastOutput, PredictiveOutput, RegressionOutput
     from .training import ScoreVITrainer, ScoreVITrainingArguments
@@ -19,6 +19,7 @@ __all__ = [
     "BayesianImageClassificationPipeline",
     "BayesianModel",
     "ForecastOutput",
+    "ForecastingPipeline",
     "NonFiniteLossError",
     "PosteriorCheckpointError",
     "PosteriorConfig",
@@ -35,6 +36,7 @@ _HOMES = {
     "BayesianImageClassificationPipeline": "pipelines",
     "BayesianModel": "pipelines",  # so that its pipelines are known wherever it is
     "ForecastOutput": "predictive",
+    "ForecastingPipeline": "pipelines",
     "PosteriorConfig": "posterior",
     "PredictiveOutput": "predictive",
     "RegressionOutput": "predictive",

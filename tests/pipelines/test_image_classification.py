@@ -10,10 +10,9 @@ from transformers import AutoImageProcessor, BertConfig, BertForSequenceClassifi
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from hf_scorevi import BayesianImageClassificationPipeline, BayesianModel
-
-from .hub_server import HubServer, online
-from .models import tiny_vit
-from .test_prediction import bayesian
+from tests.hub_server import HubServer, online
+from tests.models import tiny_vit
+from tests.test_prediction import bayesian
 
 TASK = "bayesian-image-classification"
 PICTURES = [

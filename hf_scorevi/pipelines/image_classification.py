@@ -1,28 +1,18 @@
-"""
-Pipelines of transformers for models with a posterior.
-
-`pipeline("image-classification", model=bayesian_model, image_processor=...)` and other tasks of classification take a
-`BayesianModel` like any model. `pipeline("bayesian-image-classification", model="user/repository")`, which this module
-registers, adds the uncertainty.
-"""
+"""Image classification with the uncertainty of every prediction."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from transformers import ImageClassificationPipeline
-from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.pipelines.base import SUPPORTED_PEFT_TASKS
 from transformers.utils import ModelOutput  # type: ignore[attr-defined]
 
-from .modeling import BayesianModel
+from ..modeling import BayesianModel
 
 __all__ = ["TASK", "BayesianImageClassificationPipeline"]
 
 TASK = "bayesian-image-classification"
 _UNCERTAINTIES = ("entropy", "expected_entropy", "mutual_information")
-# Tasks whose pipelines ask no more of a model than `logits`.
-_STOCK_TASKS = ("image-classification", "text-classification", "audio-classification", "video-classification")
 
 
 class BayesianImageClassificationPipeline(ImageClassificationPipeline):
@@ -79,27 +69,3 @@ class BayesianImageClassificationPipeline(ImageClassificationPipeline):
             "predictions": predictions,
             **{name: model_outputs[name].item() for name in _UNCERTAINTIES},
         }
-
-
-class _Loader:
-    """Loads by name for `pipeline`, which would go on to the plain model after most errors."""
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str, *, trust_remote_code: Any = None, _from_pipeline: Any = None, **kwargs: Any
-    ) -> BayesianModel:
-        try:
-            return BayesianModel.from_pretrained(name, **kwargs)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise _NotLoadedError(f"{name} cannot be loaded as a BayesianModel: {error}") from error
-
-
-class _NotLoadedError(Exception):
-    pass
-
-
-PIPELINE_REGISTRY.register_pipeline(TASK, BayesianImageClassificationPipeline, pt_model=(_Loader,), type="image")
-for _task in _STOCK_TASKS:  # or they would log a list of all models that they know, as an error
-    _names = SUPPORTED_PEFT_TASKS.setdefault(_task, [])
-    if BayesianModel.__name__ not in _names:
-        _names.append(BayesianModel.__name__)
