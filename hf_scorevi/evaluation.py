@@ -34,6 +34,7 @@ from .modeling import BayesianModel
 from .posthoc import example_hashes
 from .predictive import PredictiveOutput, RegressionOutput
 from .training import ScoreVITrainingArguments
+from .training.likelihood import stored_likelihood
 from .training.posterior_trainer import PosteriorTrainer
 
 __all__ = ["Measurement", "evaluate", "load_images", "measure"]
@@ -84,7 +85,7 @@ def measure(
     that it would use, where the model then stays.
 
     Args:
-        dataset: of rows as the model's forward takes them, with `labels`.
+        dataset: of rows as the model's forward takes them, with `labels`, a forecaster's with `future_values`.
         num_samples: posterior draws S; each costs a pass over the data.
         seed: of the draws.
         batch_size: rows at a time.
@@ -105,7 +106,7 @@ def measure(
             "seed": seed,
             "report_to": "none",
             "remove_unused_columns": False,
-            "label_names": ["labels"],
+            "label_names": [model.head.target],
         }
         args = ScoreVITrainingArguments(**(settings | arguments))  # type: ignore[arg-type]
         if args.fp16_full_eval or args.bf16_full_eval:
@@ -116,8 +117,8 @@ def measure(
         prediction = evaluator.predict(dataset)  # type: ignore[arg-type]
     if evaluator.evaluation is None:
         raise ValueError(
-            f"There are no figures for {type(model.model).__name__} on these data: they need `labels`, one class or "
-            "one number (or several) an example."
+            f"There are no figures for {type(model.model).__name__} on these data: they need `{model.head.target}`, "
+            "one class or one number (or several) an example."
         )
     return Measurement(evaluator.evaluation, prediction.label_ids, prediction.predictive)  # type: ignore[arg-type]
 
@@ -226,7 +227,8 @@ class _Evaluator(PosteriorTrainer):
         super().__init__(model.model, args, data_collator)
         self._predictor = model
         self.recalibration = model.recalibration
-        self.posterior = model.posterior
+        self.posterior, self.posterior_config = model.posterior, model.posterior_config
+        self.likelihood = stored_likelihood(model.stored)
         self.posterior.to_params_device()
         self._stored = model.stored
 

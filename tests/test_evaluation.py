@@ -19,6 +19,7 @@ from hf_scorevi.hub import StoredPosterior
 from hf_scorevi.image_data import InputError
 from hf_scorevi.metrics import classification_metrics
 from hf_scorevi.posterior import Posterior, select_parameters
+from tests.forecasters import tiny_koopa, trained
 from tests.models import Examples, LinearRegression, arguments, images, tiny_resnet, tiny_vit
 from tests.pictures import CLASSES, picture, png, save_pictures
 
@@ -70,6 +71,19 @@ def test_figures_are_those_of_the_trainer(tmp_path: Path) -> None:
     found = measure(model, images(25, seed=1), num_samples=5, seed=3, batch_size=8)
     assert trainer.evaluation is not None and found.to_dict() == trainer.evaluation.to_dict()
     assert found.metrics["predictive"]["accuracy"] > 0.5
+
+
+def test_figures_of_a_forecaster_are_those_of_the_trainer(tmp_path: Path) -> None:
+    trainer = trained(tiny_koopa(), tmp_path, PosteriorConfig(noise_variance="channel"), eval_num_samples=3)
+    trainer.evaluate()
+    trainer.save_model()
+    found = measure(BayesianModel.from_pretrained(tmp_path), trainer.eval_dataset, seed=trainer.args.seed)
+    assert trainer.evaluation is not None
+    for row, figures in trainer.evaluation.metrics.items():
+        assert found.metrics[row] == pytest.approx(figures, rel=1e-5)
+    assert {"mse", "nll", "crps", "coverage_90"} <= set(found.metrics["predictive"])
+    with pytest.raises(ValueError, match="they need `future_values`"):
+        measure(BayesianModel.from_pretrained(tmp_path), Examples(past_values=torch.zeros(3, 16, 2)))
 
 
 def test_a_regression_has_its_error_measured() -> None:
