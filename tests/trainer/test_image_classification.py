@@ -256,12 +256,12 @@ def test_a_recipe_is_run(flags: list[str], tmp_path: Path) -> None:
     assert stored["weights"] == ["classifier.weight", "classifier.bias"]
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "trainer" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_recipes_that_come_along_are_valid(recipe: Path) -> None:
-    model, data, posterior, training = parse(str(recipe), "--use_cpu")
+@pytest.mark.parametrize("recipe", ["vit_b16", "vit_b16_lora", "resnet50"])
+def test_the_recipes_that_come_along_are_valid(recipe: str) -> None:
+    model, data, posterior, training = parse(str(ROOT / "trainer" / "recipes" / f"{recipe}.yaml"), "--use_cpu")
     assert "/" in model.model_name_or_path and data.dataset_name == "timm/oxford-iiit-pet"
     assert 0 < training.learning_rate < 1e-2 and posterior.config() == PosteriorConfig()
-    assert (model.lora_r is not None) == ("lora" in recipe.stem)
+    assert (model.lora_r is not None) == ("lora" in recipe)
     assert training.do_train and training.do_eval
 
 
