@@ -33,6 +33,8 @@ class Head:
         target: the argument of the model's forward that the loss compares with.
         prediction: the field of the outputs that is compared, or has the logits.
         channels: those of the target that are predicted; `None` for all.
+        normalises: whether the outputs tell the `scale` of each window, (B, 1, C), that a squared error's forecast was
+            normalised by.
     """
 
     kind: str = "nll"
@@ -40,6 +42,7 @@ class Head:
     target: str = "labels"
     prediction: str = "logits"
     channels: tuple[int, ...] | None = None
+    normalises: bool = False
 
     @property
     def forecasts(self) -> bool:
@@ -124,4 +127,5 @@ def _series_head(name: str, config: Any) -> Head:
         "future_values",
         "prediction_outputs",
         tuple(chosen) if chosen else None,
+        normalises=kind == "gaussian",
     )

@@ -259,7 +259,7 @@ class BayesianModel(Predictor):
             raise ValueError(f"{type(self.model).__name__} is no forecaster; ask predict().")
         if paths_per_draw is None:
             paths_per_draw = 1 if self.head.kind == "gaussian" else self.config.num_parallel_samples
-        return self.predict(
+        found: Any = self.predict(
             num_samples=num_samples,
             seed=seed,
             use_mean=use_mean,
@@ -267,6 +267,7 @@ class BayesianModel(Predictor):
             paths_per_draw=paths_per_draw,
             **self.inputs_of(inputs),
         )
+        return found
 
     @property
     def config(self) -> PreTrainedConfig:

@@ -290,15 +290,15 @@ class Predictor:
         collectors = [self._collector(draws, first + i) for i in range(len(batches))]
         for outputs in self._outputs(batches, draws, first):
             for collector, output in zip(collectors, outputs, strict=True):
-                collector.add(output)
+                collector.add(*(output if isinstance(output, tuple) else (output,)))
                 on_pass()
         return [collector.result() for collector in collectors]
 
-    def _outputs(self, batches: Sequence[Batch], draws: Draws, first: int) -> Iterator[list[Tensor]]:
+    def _outputs(self, batches: Sequence[Batch], draws: Draws, first: int) -> Iterator[list[Any]]:
         generates = self._generates
         numbers = {id(batch): first + i for i, batch in enumerate(batches)}
 
-        def output_of(batch: Batch, seed: int) -> Tensor:
+        def output_of(batch: Batch, seed: int) -> Any:
             if generates:
                 return generated_paths(self._base, batch, draws.paths, mix(seed, numbers[id(batch)]))
             return self._output_of(self.model(**batch))
@@ -321,16 +321,16 @@ class Predictor:
         if self._generates:
             return PathCollector(draws.levels, keep, keep_paths=draws.paths is not None)
         if self.kind in ("numbers", "forecasts"):
-            noise_variance = self.stored.noise_variance
-            if noise_variance is None:
+            noise = self.stored.noise
+            if noise is None:
                 raise ValueError(
                     "The noise variance of this posterior is not known, since it was saved before training: train the "
                     "model with ScoreVITrainer, or give PosteriorConfig(noise_variance=...)."
                 )
             if self.kind == "numbers":
-                return RegressionCollector(noise_variance, draws.levels, keep)
+                return RegressionCollector(noise, draws.levels, keep)
             seed = mix(draws.seed, number)
-            return ForecastCollector(noise_variance, draws.levels, keep, draws.paths or 0, seed)
+            return ForecastCollector(noise, draws.levels, keep, draws.paths or 0, seed)
         return ClassCollector(draws.temperature, self.kind == "labels", draws.samples, draws.logits)
 
     @property
@@ -343,8 +343,10 @@ class Predictor:
         """The model without its adapter."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # type: ignore[operator]
 
-    def _output_of(self, outputs: Any) -> Tensor:
+    def _output_of(self, outputs: Any) -> Tensor | tuple[Tensor, Tensor]:
         found = self.head.predicted(outputs)
+        if self.head.normalises:
+            return found, outputs["scale"]
         of_classes = found.dim() >= 2 and found.shape[-1] >= 2
         if self.kind == "classes" and not of_classes:
             raise TypeError(

@@ -35,14 +35,21 @@ CALIBRATION_NAME = "calibration.json"
 # Figures and weights by their names on a card, in its order.
 METRICS = {
     "accuracy": "accuracy",
+    "mse": "MSE",
+    "mae": "MAE",
     "nll": "NLL",
     "ece": "ECE",
     "classwise_ece": "class-wise ECE",
     "adaptive_ece": "adaptive ECE",
     "brier": "Brier",
-    "mse": "MSE",
+    "crps": "CRPS",
+    "coverage_50": "50 % coverage",
+    "coverage_80": "80 % coverage",
+    "coverage_90": "90 % coverage",
+    "coverage_95": "95 % coverage",
 }
 BINNED = ("ece", "classwise_ece", "adaptive_ece")
+_COVERAGE = re.compile(r"coverage_(\d+)")
 ROWS = {"predictive": "posterior predictive", "mean": "mean weights alone"}
 _FORMAT_VERSION = "1.1"
 _MAX_TEXT = 200
@@ -108,6 +115,11 @@ class Evaluation:
             "reliability": {row: bins.to_dict() for row, bins in self.reliability.items()},
         }
 
+    def coverage(self, row: str) -> dict[float, float]:
+        """Observed coverage of central intervals by their level, of the `predictive` or the `mean`."""
+        found = ((_COVERAGE.fullmatch(name), value) for name, value in self.metrics.get(row, {}).items())
+        return {int(match[1]) / 100: value for match, value in found if match and math.isfinite(value)}
+
     def results(self, task: str | None) -> list[EvalResult]:
         """Every figure as the Hub takes it, for a model's `task`; those that are not finite are left out."""
         draws: dict[str, Any] = {"num_samples": self.num_samples, "seed": self.seed}
@@ -144,6 +156,7 @@ class Evaluation:
             "num_bins": self.num_bins,
             "seed": self.seed,
             "is_binned": any(metric in BINNED for metric in shown),
+            "has_coverage": bool(self.coverage("predictive")),
             "columns": [METRICS[metric] for metric in shown],
             "rows": [(row, title, [_shown(own.get(metric)) for metric in shown]) for row, title, own in rows],
             "draw_columns": [METRICS[metric] for metric in drawn],

@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from ..posthoc import Recalibration
 from .calibration import METRICS, ROWS, hub_dataset, read_evaluations, read_recalibration
+from .card_forecasts import describe_forecaster, describe_noise, is_forecaster
 from .card_merging import cell, identifier, listed, merge_cards, names_of, one_line, plain
 from .checkpoint import write_aside
 from .loading import read_config
@@ -30,8 +31,9 @@ __all__ = ["CARD_NAME", "CardMetadata", "make_card", "write_card"]
 
 CARD_NAME = "README.md"
 _POSTERIOR_PICTURE = "posterior.png"
-_PICTURES = re.compile(r"posterior\.png|reliability(-\d+)?\.png")
+_PICTURES = re.compile(r"posterior\.png|(reliability|coverage)(-\d+)?\.png")
 _TAGS = ("hf_scorevi", "bayesian", "uncertainty", "calibration")
+_FORECASTING = "time-series-forecasting"
 # By the end of the class's name: the task, what makes its inputs, and the file that it is loaded from.
 _TASKS = {
     "ForImageClassification": ("image-classification", "AutoImageProcessor", "preprocessor_config.json"),
@@ -50,6 +52,7 @@ _GRADIENT = ("proximal", "score_norm", "inner_steps", "inner_learning_rate")
 # Without the version of matplotlib the same picture is the same file.
 _PNG_METADATA = {"Software": None}
 _MAX_TITLE = 70  # of a picture
+_KINDS = ("reliability", "coverage")  # of pictures of an evaluation
 
 logger = logging.get_logger(__name__)
 
@@ -138,15 +141,19 @@ class _Content:
         self.num_labels = len(_mapping(config, "id2label"))
         self.architecture = _architecture(config)
         self.outputs = None  # what is predicted, where it is not one of several classes
-        if config.get("problem_type") == "multi_label_classification":
+        self.forecaster: dict[str, Any] | None = None
+        if is_forecaster(self.architecture):
+            self.outputs = "forecasts"
+            self.forecaster = describe_forecaster(folder, self.architecture, config)
+        elif config.get("problem_type") == "multi_label_classification":
             self.outputs = "labels"
-        if is_regression := _mapping(contents, "likelihood").get("kind") == "gaussian":
+        elif _mapping(contents, "likelihood").get("kind") == "gaussian":
             self.outputs = "numbers"
         task, processor, file = next(
             (own for suffix, own in _TASKS.items() if self.architecture.endswith(suffix)), (None, None, "")
         )
-        self.task = None if is_regression else task
-        self.pipeline_tag = given.pipeline_tag or self.task
+        self.task = None if self.outputs == "numbers" else task
+        self.pipeline_tag = given.pipeline_tag or (_FORECASTING if self.forecaster else self.task)
         self.processor = processor if (folder / file).is_file() else None
         recorded = identifier(self.training.get("base_model"))
         self.base_model = next(iter(_on_hub("base_model", given.base_model)), recorded)
@@ -193,7 +200,7 @@ class _Content:
                 "objective": _mapping(contents, "method").get("objective"),
                 "num_samples": self.evaluations[0].num_samples if self.evaluations else 16,
                 "evaluations": [
-                    own.table() | {"picture": picture if (picture := _picture_name(i)) in pictures else None}
+                    own.table() | {kind: name for kind in _KINDS if (name := _picture_name(kind, i)) in pictures}
                     for i, own in enumerate(self.evaluations)
                 ],
                 "posterior_rows": _rows(_describe_posterior(contents)),
@@ -250,7 +257,7 @@ def _describe_posterior(contents: Mapping[str, Any]) -> dict[str, Any]:
         "Bayesian weights": weights,
         "mean of the prior": "the weights before training, zero for new ones" if mean == "initial" else mean,
         "standard deviation of the prior": "one per tensor, by empirical Bayes" if std == "auto" else std,
-        "noise variance": posterior.get("noise_variance"),
+        **describe_noise(contents),
         "terms of the likelihood (N)": contents.get("num_data"),
         "temperature (T)": contents.get("temperature"),
         "σ relative to the weights, median over tensors": median(ratios) if ratios else None,
@@ -266,14 +273,19 @@ def _tempering(temperature: Any) -> dict[str, str] | None:
 
 def _draw(folder: Path, content: _Content) -> Container[str]:
     """The names of the card's pictures, which are drawn if matplotlib is there. Those of an earlier card are gone."""
-    from ..plots import posterior_diagram, reliability_diagram
+    from ..plots import coverage_diagram, posterior_diagram, reliability_diagram
 
     figures: dict[str, Any] = {}
     try:
         for i, evaluation in enumerate(content.evaluations):
+            title = evaluation.title[:_MAX_TITLE].replace("$", r"\$")  # no formula
             if curves := {row: bins for row, bins in evaluation.reliability.items() if row in ROWS}:
-                title = evaluation.title[:_MAX_TITLE].replace("$", r"\$")  # no formula
-                figures[_picture_name(i)] = reliability_diagram(curves, title=title)
+                figures[_picture_name("reliability", i)] = reliability_diagram(curves, title=title)
+            covered = {row: evaluation.coverage(row) for row in ROWS}
+            if points := {row: (list(own), list(own.values())) for row, own in covered.items() if own}:
+                number = evaluation.num_examples
+                intervals = {row: (*own, number) for row, own in points.items()}
+                figures[_picture_name("coverage", i)] = coverage_diagram(intervals, title=title)
         tensors = _tensors(content.contents)
         if any(ratio for _, ratio, _ in tensors):
             figures[_POSTERIOR_PICTURE] = posterior_diagram(tensors)
@@ -287,9 +299,9 @@ def _draw(folder: Path, content: _Content) -> Container[str]:
     return figures
 
 
-def _picture_name(number: int) -> str:
-    """The reliability diagram of the first evaluation, of the second, …"""
-    return f"reliability{f'-{number + 1}' if number else ''}.png"
+def _picture_name(kind: str, number: int) -> str:
+    """The diagram of the first evaluation, of the second, …"""
+    return f"{kind}{f'-{number + 1}' if number else ''}.png"
 
 
 def _tensors(contents: Mapping[str, Any]) -> list[tuple[str, float | None, int]]:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ..errors import PosteriorCheckpointError
 from ..posterior import Posterior, PosteriorConfig, TensorSummary, summarise
+from ..predictive import GaussianNoise
 from .keys import file_keys
 from .untrusted import sha256
 
@@ -61,7 +62,7 @@ class StoredPosterior:
         num_data: N, terms of the likelihood.
         temperature: T as resolved.
         likelihood: `kind` and `loss_scale` of the likelihood behind the loss; of a Gaussian its `noise_variance`, a
-            number or nested lists.
+            number or nested lists, and `window_noise`, if that of the predictive is another.
         method: objective, update, and their settings.
         training: data, optimizer and other settings of the run, for the card.
     """
@@ -80,6 +81,15 @@ class StoredPosterior:
         if value is None and isinstance(self.config.noise_variance, float):  # up to format 1.2
             value = self.config.noise_variance
         return None if value is None else torch.tensor(value, dtype=torch.float64)
+
+    @property
+    def noise(self) -> GaussianNoise | None:
+        """Of the predictive: that of the likelihood, or proportional to the variance of the window."""
+        window = self.likelihood.get("window_noise")
+        if window is not None:
+            return GaussianNoise(*(torch.tensor(window[name], dtype=torch.float64) for name in ("factor", "floor")))
+        variance = self.noise_variance
+        return None if variance is None else GaussianNoise(variance)
 
 
 def save_posterior(

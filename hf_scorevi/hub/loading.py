@@ -186,11 +186,11 @@ def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
         for name in ("likelihood", "method", "training"):
             if not isinstance(getattr(stored, name), dict):
                 raise ValueError(f"{name} must be an object, not {short(getattr(stored, name))}")
-        noise = stored.noise_variance
-        if noise is not None and not (
-            noise.dim() <= 2 and noise.numel() and bool((noise.isfinite() & (noise > 0)).all())
-        ):
-            raise ValueError("noise_variance must be a positive number, or lists of such, one a step or channel")
+        noise = stored.noise
+        own = (None, None) if noise is None else (noise.variance, noise.floor)
+        for values, most in zip((stored.noise_variance, *own), (2, 2, 1), strict=True):
+            if values is not None and not (values.dim() <= most and values.numel() and _all_positive(values)):
+                raise ValueError("the noise must be positive numbers, one in all or lists of one a step or channel")
         for name in ("target", "exclude"):
             value = getattr(stored.config, name)
             if not (value is None or all(isinstance(part, str) for part in value)):
@@ -198,6 +198,10 @@ def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise PosteriorCheckpointError(f"{path} is damaged: {short(error)}. {remedy(path)}") from error
     return stored
+
+
+def _all_positive(values: Tensor) -> bool:
+    return bool((values.isfinite() & (values > 0)).all())
 
 
 def _number(contents: dict[str, Any], name: str) -> float:

@@ -13,7 +13,7 @@ from .families import FAMILIES
 
 __all__ = ["PosteriorConfig"]
 
-_NOISE = ("auto", "model", "channel", "horizon", "element")
+_NOISE = ("auto", "window", "model", "channel", "horizon", "element")
 Target = str | Sequence[str] | Callable[[str, Parameter], bool]
 
 
@@ -50,8 +50,10 @@ class PosteriorConfig:
         noise_variance (`float` or `str`, defaults to `"auto"`):
             Variance of the Gaussian likelihood behind a mean-squared-error loss, in squared units of the target: a
             number, or learned from the residuals: one for the `"model"`, each `"channel"` (or target), each step of
-            the `"horizon"`, or each `"element"` (step and channel). `"auto"` learns one for the model. For other
-            losses leave it; for a squared error of a model that is none of transformers', give it.
+            the `"horizon"`, or each `"element"` (step and channel). `"window"`: one for the model in the likelihood of
+            the weights, and in the predictive one for each step, proportional to the variance of the window that the
+            forecast is made from. `"auto"`: `"window"` for forecasters that normalise their windows, otherwise
+            `"model"`. Leave it for other losses; give it for a squared error of a model that is none of transformers'.
         init_std (`float`, defaults to 0.01):
             Standard deviation at the start, relative to each tensor's root-mean-square weight. Start concentrated: a
             wide start collapses onto the prior.
@@ -71,7 +73,9 @@ class PosteriorConfig:
     num_data: int | None = field(default=None, metadata={"help": "Number of terms of the likelihood."})
     noise_variance: float | str | None = field(
         default="auto",
-        metadata={"help": "Noise variance behind an MSE loss; or learned: model, channel, horizon, element, auto."},
+        metadata={
+            "help": "Noise variance behind an MSE loss; or learned: auto, window, model, channel, horizon, element."
+        },
     )
     init_std: float = field(default=0.01, metadata={"help": "Initial std relative to each tensor's RMS weight."})
     rank: int = field(default=8, metadata={"help": "Rank of family low_rank."})

@@ -3,6 +3,7 @@
 from .averages import LabelsAverage, OutputAverage, PredictiveAverage
 from .collectors import ClassCollector, ForecastCollector, PathCollector, RegressionCollector
 from .draws import drawn_outputs, vectorised_outputs
+from .gaussian_noise import GaussianNoise
 from .gaussian_scores import COVERAGES, GAUSSIAN_SCORES, gaussian_mixture_scores
 from .moments import Moments
 from .outputs import ForecastOutput, PredictiveOutput, RegressionOutput
@@ -16,6 +17,7 @@ __all__ = [
     "ClassCollector",
     "ForecastCollector",
     "ForecastOutput",
+    "GaussianNoise",
     "LabelsAverage",
     "Moments",
     "OutputAverage",

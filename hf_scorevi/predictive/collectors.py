@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..posterior import standard_normal
 from .averages import LabelsAverage, PredictiveAverage
+from .gaussian_noise import GaussianNoise
 from .moments import Moments
 from .outputs import ForecastOutput, PredictiveOutput, RegressionOutput
 from .quantiles import mixture_quantiles, sample_quantiles
@@ -65,41 +66,36 @@ class RegressionCollector:
     A regression's draws, for `RegressionOutput`. Quantiles of the mixture need all draws' outputs.
 
     Args:
-        noise_variance: σ² of the likelihood, in squared units of the target, broadcast with an example's outputs.
+        noise: of the likelihood.
         quantile_levels: in (0, 1).
         keep_samples: whether the result has the draws' outputs.
     """
 
-    def __init__(self, noise_variance: Tensor | float, quantile_levels: Sequence[float], keep_samples: bool) -> None:
-        self._noise_variance = torch.as_tensor(noise_variance)
+    def __init__(self, noise: GaussianNoise, quantile_levels: Sequence[float], keep_samples: bool) -> None:
+        self._noise, self._variance = noise, torch.empty(0)
         self._levels = tuple(quantile_levels)
         self._keep_samples = keep_samples
         self._outputs: list[Tensor] = []
 
-    def add(self, outputs: Tensor) -> None:
+    def add(self, outputs: Tensor, scale: Tensor | None = None) -> None:
         """
-        Take in one draw.
+        Take in one draw's outputs, and the scale of the windows that they are made from, the same for all draws.
 
         Raises:
-            ValueError: the noise variance is that of outputs of another shape.
+            ValueError: the noise is that of outputs of another shape.
         """
-        noise = self._noise_variance.shape
-        if any(n not in (1, m) for n, m in zip(reversed(noise), reversed(outputs.shape[1:]), strict=False)):
-            raise ValueError(
-                f"The noise variance has the shape {tuple(noise)}, which does not go with outputs of "
-                f"{tuple(outputs.shape[1:])} an example: the posterior is that of another model."
-            )
+        if not self._outputs:
+            self._variance = self._noise.of(outputs.float(), scale)
         self._outputs.append(outputs.float())
 
-    def _found(self) -> tuple[Tensor, dict[str, Any]]:
-        """The draws' outputs, and the attributes of the result."""
+    def _found(self) -> dict[str, Any]:
+        """The attributes of the result."""
         draws = torch.stack(self._outputs)
-        noise = self._noise_variance.to(draws).expand_as(draws[0])
-        return draws, {
+        return {
             "mean": draws.mean(0),
             "epistemic_variance": draws.var(0) if len(draws) > 1 else torch.zeros_like(draws[0]),
-            "aleatoric_variance": noise,
-            "quantiles": mixture_quantiles(draws, noise, self._levels),
+            "aleatoric_variance": self._variance,
+            "quantiles": mixture_quantiles(draws, self._variance, self._levels),
             "quantile_levels": self._levels,
             "num_samples": len(draws),
             "samples": draws if self._keep_samples else None,
@@ -107,7 +103,7 @@ class RegressionCollector:
 
     def result(self) -> RegressionOutput:
         """After all draws."""
-        return RegressionOutput(**self._found()[1])
+        return RegressionOutput(**self._found())
 
 
 class ForecastCollector(RegressionCollector):
@@ -115,30 +111,29 @@ class ForecastCollector(RegressionCollector):
     The same of a forecaster, for `ForecastOutput`.
 
     Args:
-        paths_per_draw: sample paths that noise is added to for, of each draw's forecast.
+        paths_per_draw: sample paths, each draw's forecast with noise on it.
         seed: of the noise.
     """
 
     def __init__(
         self,
-        noise_variance: Tensor | float,
+        noise: GaussianNoise,
         quantile_levels: Sequence[float],
         keep_samples: bool,
         paths_per_draw: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__(noise_variance, quantile_levels, keep_samples)
+        super().__init__(noise, quantile_levels, keep_samples)
         self._paths_per_draw, self._seed = paths_per_draw, seed
 
     def result(self) -> ForecastOutput:
         """After all draws."""
-        draws, found = self._found()
         paths = None
         if self._paths_per_draw:
-            paths = draws.repeat_interleave(self._paths_per_draw, dim=0)
-            (noise,) = standard_normal([paths.shape], paths.device, self._seed)
-            paths = noise.mul_(found["aleatoric_variance"].sqrt()).add_(paths)
-        return ForecastOutput(**found, paths=paths)
+            draws = torch.stack(self._outputs).repeat_interleave(self._paths_per_draw, dim=0)
+            (noise,) = standard_normal([draws.shape], draws.device, self._seed)
+            paths = noise.mul_(self._variance.sqrt()).add_(draws)
+        return ForecastOutput(**self._found(), paths=paths)
 
 
 class PathCollector:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_map
 
 from ..batch_norm import kept_running_statistics
 from ..posterior import Posterior
@@ -15,6 +17,7 @@ from ..posterior import Posterior
 __all__ = ["drawn_outputs", "vectorised_outputs"]
 
 Batch = Mapping[str, Any]
+Output = TypeVar("Output")  # a tensor, or several
 
 
 def drawn_outputs(
@@ -23,9 +26,9 @@ def drawn_outputs(
     seeds: Sequence[int],
     scale: float,
     batches: Sequence[Batch],
-    output_of: Callable[[Batch, int], Tensor],
+    output_of: Callable[[Batch, int], Output],
     prepare: Callable[[], None] | None = None,
-) -> Iterator[list[Tensor]]:
+) -> Iterator[list[Output]]:
     """
     For each draw the outputs of all `batches`, so that the cost of drawing is shared between them.
 
@@ -49,8 +52,8 @@ def vectorised_outputs(
     seeds: Sequence[int],
     scale: float,
     batches: Sequence[Batch],
-    output_of: Callable[[Any], Tensor],
-) -> Iterator[list[Tensor]]:
+    output_of: Callable[[Any], Output],
+) -> Iterator[list[Output]]:
     """
     As `drawn_outputs`, in one pass for all draws, whose weights are held side by side. What comes before the first
     Bayesian weight is computed once: of a posterior over the head alone the body.
@@ -65,9 +68,9 @@ def vectorised_outputs(
     found = []
     for batch in batches:
 
-        def forward(drawn: dict[str, Tensor], batch: Batch = batch) -> Tensor:
+        def forward(drawn: dict[str, Tensor], batch: Batch = batch) -> Any:
             return output_of(functional_call(model, drawn, kwargs=dict(batch)))
 
         found.append(vmap(forward)(weights))
     for i in range(len(seeds)):
-        yield [outputs[i] for outputs in found]
+        yield [tree_map(partial(torch.select, dim=0, index=i), outputs) for outputs in found]

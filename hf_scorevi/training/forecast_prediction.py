@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..predictive import PredictiveOutput, RegressionOutput, gaussian_mixture_scores
+from ..predictive import GaussianNoise, PredictiveOutput, RegressionOutput, gaussian_mixture_scores
 from .batch_prediction import Collector
 
 __all__ = ["DensityPrediction", "GaussianPrediction"]
@@ -20,29 +20,32 @@ class GaussianPrediction:
     The outputs of one batch under a Gaussian likelihood.
 
     Args:
-        mean: outputs of the mean's weights, (B, ...).
+        mean: outputs of the mean's weights, (B, ...), of a forecaster with the scale of the windows, or `None`.
         target: of the batch, as many numbers, if it has some.
-        noise_variance: of the likelihood, broadcast with an example's outputs, if it is known.
+        noise: of the predictive, if it is known.
         make_collector: for what else is to be told of each example.
     """
 
     def __init__(
         self,
-        mean: Tensor,
+        mean: Tensor | tuple[Tensor, Tensor | None],
         target: Tensor | None,
-        noise_variance: Tensor | None,
+        noise: GaussianNoise | None,
         make_collector: Callable[[], Collector] | None,
     ) -> None:
-        self._mean, self._target, self._noise_variance = mean, target, noise_variance
+        self._mean, scale = mean if isinstance(mean, tuple) else (mean, None)
+        self._target = target
+        self._variance = None if noise is None else noise.of(self._mean.float(), scale)
         self._collector = None if make_collector is None else make_collector()
         self._draws: list[Tensor] = []
         self._losses: list[Tensor] = []
 
-    def add(self, outputs: Tensor, loss: Tensor | None) -> None:
+    def add(self, outputs: Tensor | tuple[Tensor, Tensor | None], loss: Tensor | None) -> None:
         """Take in one draw."""
-        self._draws.append(outputs.float())
+        parts = outputs if isinstance(outputs, tuple) else (outputs,)
+        self._draws.append(parts[0].float())
         if self._collector is not None:
-            self._collector.add(outputs)
+            self._collector.add(*parts)
         if loss is not None:
             self._losses.append(loss)
 
@@ -56,7 +59,7 @@ class GaussianPrediction:
         if self._target is not None:
             target = self._target.reshape(mean.shape)
             both = draws, mean.float().unsqueeze(0)
-            scores = torch.stack([gaussian_mixture_scores(m, self._noise_variance, target) for m in both], dim=1)
+            scores = torch.stack([gaussian_mixture_scores(m, self._variance, target) for m in both], dim=1)
         prediction = None if self._collector is None else self._collector.result()
         details = () if prediction is None else tuple(prediction.examples_first().values())
         loss = torch.stack(self._losses).mean() if self._losses else None

@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from ..heads import Head, find_head
 from ..hub import StoredPosterior
-from ..inference import NoiseVariance
+from ..inference import NoiseVariance, WindowNoise
 from ..posterior import PosteriorConfig, resolve_temperature
+from ..predictive import GaussianNoise
 from ..time_series import SlidingWindows
 
 __all__ = ["Likelihood", "resolve_likelihood", "stored_likelihood"]
@@ -32,11 +33,13 @@ class Likelihood:
         num_data: N, terms of the likelihood of which the loss is the mean.
         temperature: T.
         noise: of a Gaussian, behind a squared error; `None` for a loss that is a negative log-likelihood in nats.
+        window_noise: of the predictive, if its noise is proportional to the variance of the window.
     """
 
     num_data: int
     temperature: float
     noise: NoiseVariance | None = None
+    window_noise: WindowNoise | None = None
 
     @property
     def kind(self) -> str:
@@ -62,16 +65,36 @@ class Likelihood:
         values: dict[str, Any] = {"kind": self.kind, "loss_scale": self.loss_scale}
         if self.noise is not None and self.noise.value is not None:
             values["noise_variance"] = self.noise.value.tolist()
+        if self.window_noise is not None and self.window_noise.factor is not None:
+            found = {"factor": self.window_noise.factor, "floor": self.window_noise.floor}
+            values["window_noise"] = {name: value.tolist() for name, value in found.items() if value is not None}
         return values
+
+    @property
+    def learned(self) -> list[NoiseVariance | WindowNoise]:
+        """What is learned from residuals."""
+        noise = [self.noise] if self.noise is not None and self.noise.learned else []
+        return [*noise, *([self.window_noise] if self.window_noise is not None else [])]
+
+    @property
+    def predictive_noise(self) -> GaussianNoise | None:
+        """Of the predictive, if it has a Gaussian's, and it is known."""
+        if self.window_noise is not None:
+            factor, floor = self.window_noise.factor, self.window_noise.floor
+            return None if factor is None else GaussianNoise(factor, floor)
+        known = self.noise is not None and self.noise.value is not None
+        return GaussianNoise(self.noise.value) if known else None  # type: ignore[union-attr,arg-type]
 
 
 def stored_likelihood(stored: StoredPosterior) -> Likelihood | None:
     """The inverse of `Likelihood.stored`; `None` if it was not recorded."""
     if not stored.likelihood:
         return None
-    gaussian = stored.likelihood["kind"] == "gaussian"
+    gaussian, predictive = stored.likelihood["kind"] == "gaussian", stored.noise
     noise = _noise(stored.config, stored.noise_variance) if gaussian else None
-    return Likelihood(stored.num_data, stored.temperature, noise)
+    windowed = predictive is not None and predictive.floor is not None
+    window = WindowNoise(predictive.variance, predictive.floor) if windowed else None  # type: ignore[union-attr]
+    return Likelihood(stored.num_data, stored.temperature, noise, window)
 
 
 def resolve_likelihood(
@@ -94,7 +117,15 @@ def resolve_likelihood(
     if num_data < 1:
         raise ValueError("The training set is empty, so there is no likelihood to learn from.")
     temperature = resolve_temperature(config.temperature, num_data, num_weights)
-    return Likelihood(num_data, temperature, _noise(config) if head.kind == "gaussian" else None)
+    if head.kind == "nll":
+        return Likelihood(num_data, temperature)
+    windowed = config.noise_variance == "window" or (config.noise_variance == "auto" and head.normalises)
+    if windowed and not head.normalises:
+        raise ValueError(
+            f"{type(model).__name__} tells no scale of its windows for a noise that is proportional to it; choose "
+            "another PosteriorConfig(noise_variance=...)."
+        )
+    return Likelihood(num_data, temperature, _noise(config), WindowNoise() if windowed else None)
 
 
 def _count(head: Head, dataset: Any) -> int:
@@ -124,5 +155,5 @@ def _count(head: Head, dataset: Any) -> int:
 def _noise(config: PosteriorConfig, value: Tensor | None = None) -> NoiseVariance:
     given = config.noise_variance
     if isinstance(given, str):
-        return NoiseVariance("model" if given == "auto" else given, value)
+        return NoiseVariance("model" if given in ("auto", "window") else given, value)
     return NoiseVariance(value=given, learned=False)

@@ -40,6 +40,7 @@ from ..predictive import (
     GAUSSIAN_SCORES,
     ClassCollector,
     ForecastCollector,
+    GaussianNoise,
     PredictiveOutput,
     RegressionCollector,
     RegressionOutput,
@@ -175,25 +176,31 @@ class PosteriorTrainer(PushingTrainer):
     def _pass_over(
         self, model: nn.Module, inputs: dict[str, Any], ignore_keys: list[str] | None
     ) -> tuple[Tensor | None, Any, Any]:
-        """Loss, outputs and labels of one forward pass; of a head with densities their expectations and logarithms."""
+        """Loss, outputs and labels of one forward pass; of a forecaster's outputs what its predictive needs."""
         head = self.head
-        if head is not None and head.forecasts and head.kind == "nll" and head.target in inputs:
-            inputs = self._prepare_inputs(inputs)  # type: ignore[assignment]
-            with torch.no_grad(), self.compute_loss_context_manager():
+        if head is None or not head.forecasts:
+            loss, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
+            return loss, _first(outputs), labels
+        inputs = self._prepare_inputs(inputs)  # type: ignore[assignment]
+        loss, labels = None, inputs.get(head.target)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            if labels is None:
+                outputs = model(**inputs)
+            else:
                 loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
-            base = self._base_model()
-            return loss.detach(), expectation_and_log_density(base, outputs, inputs), inputs[head.target]
-        loss, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
-        return loss, _first(outputs), labels
+                loss = loss.detach()
+        if head.kind == "gaussian":
+            return loss, (head.predicted(outputs), outputs["scale"] if head.normalises else None), labels
+        return loss, expectation_and_log_density(self._base_model(), outputs, inputs), labels
 
     def _prediction_of(self, outputs: Any, labels: Any) -> Prediction:
         """What collects the draws of a batch, given the outputs of the mean."""
         head = self.head
-        if isinstance(outputs, tuple):
-            return DensityPrediction(outputs, labels)
         if head is not None and head.kind == "gaussian":
             target = head.observed(labels) if isinstance(labels, Tensor) else None
-            return GaussianPrediction(outputs, target, self._noise_variance, self._make_collector)
+            return GaussianPrediction(outputs, target, self._noise, self._make_collector)
+        if head is not None and head.forecasts:
+            return DensityPrediction(outputs, labels)
         return BatchPrediction(
             outputs,
             labels,
@@ -216,12 +223,12 @@ class PosteriorTrainer(PushingTrainer):
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     @property
-    def _noise_variance(self) -> Tensor | None:
-        """Of the likelihood, if it has one that is known."""
+    def _noise(self) -> GaussianNoise | None:
+        """Of the predictive, if it has a Gaussian's, and it is known."""
         if self.likelihood is not None:
-            return None if self.likelihood.noise is None else self.likelihood.noise.value
+            return self.likelihood.predictive_noise
         given = self.posterior_config.noise_variance
-        return torch.tensor(given) if isinstance(given, float) else None
+        return GaussianNoise(torch.tensor(given)) if isinstance(given, float) else None
 
     @property
     def _problem_type(self) -> str | None:
@@ -310,15 +317,15 @@ class PosteriorTrainer(PushingTrainer):
         Args:
             return_logits: keep every draw's logits in it, (S, B, K).
         """
-        head, noise_variance = self.head, self._noise_variance
+        head, noise = self.head, self._noise
         independent = self._problem_type == "multi_label_classification"
         if self.args.prediction_loss_only:
             self._make_collector = None  # there is nothing to tell of an example
         elif head is not None and head.kind == "gaussian":
             self._make_collector = None
-            if noise_variance is not None:
+            if noise is not None:
                 kind = ForecastCollector if head.forecasts else RegressionCollector
-                self._make_collector = lambda: kind(noise_variance, (0.05, 0.5, 0.95), return_logits)
+                self._make_collector = lambda: kind(noise, (0.05, 0.5, 0.95), return_logits)
         else:
             self._make_collector = lambda: ClassCollector(self._temperature, independent, False, return_logits)
         try:

@@ -292,18 +292,21 @@ class ScoreVITrainer(PosteriorTrainer):
         As `Trainer`'s. In training a squared error is also what the noise variance is learned from; if the noise
         differs between steps or channels, the loss is the mean of squared residuals weighted by its inverse variance.
         """
-        noise = self.likelihood.noise if self.likelihood is not None else None
-        if noise is None or not noise.learned or not model.training:
+        likelihood = self.likelihood
+        if likelihood is None or not likelihood.learned or not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        target = None if noise.granularity == "model" else inputs[self.head.target]  # type: ignore[union-attr]
+        noise, window_noise, head = likelihood.noise, likelihood.window_noise, self.head
+        assert noise is not None and head is not None
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         squares = loss.detach()
-        if target is not None:
-            assert self.head is not None
-            predicted = self.head.predicted(outputs)
-            errors = (predicted - self.head.observed(target).reshape(predicted.shape)).square()
-            squares, weights = errors.detach(), noise.weights(errors)
-            loss = errors.mean() if weights is None else (errors * weights).mean()
+        if noise.granularity != "model" or window_noise is not None:
+            predicted = head.predicted(outputs)
+            squares = (predicted - head.observed(inputs[head.target]).reshape(predicted.shape)).square()
+            weights = noise.weights(squares)
+            if weights is not None:
+                loss = (squares * weights).mean()
+            if window_noise is not None:
+                window_noise.observe(squares, outputs["scale"])
         noise.observe(squares)
         return (loss, outputs) if return_outputs else loss
 
@@ -335,10 +338,10 @@ class ScoreVITrainer(PosteriorTrainer):
             torch._foreach_mul_(grads, 1 / passes)
         if window.statistic is not None and not self.is_fsdp_enabled:
             average_(grads)
-        noise = self._resolved_likelihood().noise
-        if window.statistic is not None and noise is not None:
-            average_(noise.observed())
-            noise.update()
+        if window.statistic is not None:
+            for noise in self._resolved_likelihood().learned:
+                average_(noise.observed())
+                noise.update()
         scale = window.gradient_scale / self._resolved_likelihood().weight
         for bucket in self.posterior.buckets:
             found = {i: grad for i in bucket if (grad := self.posterior.grad(i)) is not None}
@@ -398,14 +401,14 @@ class ScoreVITrainer(PosteriorTrainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.update is not None:
-            save_state(output_dir, self.update, self._resolved_likelihood().noise, self.args.should_save)
+            save_state(output_dir, self.update, self._resolved_likelihood().learned, self.args.should_save)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             self._prepare_update()
             assert self.update is not None
             load_posterior_into(self.posterior, checkpoint, self.model)
-            load_state(checkpoint, self.update, self._resolved_likelihood().noise)
+            load_state(checkpoint, self.update, self._resolved_likelihood().learned)
         super()._load_optimizer_and_scheduler(checkpoint)
 
 
