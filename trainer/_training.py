@@ -35,8 +35,8 @@ class PosteriorArguments(PosteriorConfig):
     temperature: str = field(default="auto", metadata={"help": "Temperature of the likelihood: a number, or auto."})
     noise_variance: str = field(
         default="auto",
-        metadata={"help": "Noise variance behind a squared error: a number; or learned, one for the model (auto), or "
-                          "one for each channel, step of the horizon, or element (step and channel)."},
+        metadata={"help": "Noise variance behind a squared error: a number; or learned: one (model), one a channel, "
+                          "step (horizon) or element; or in proportion to the window's. auto: window for forecasters."},
     )  # fmt: skip
     baseline: Literal["adamw"] | None = field(
         default=None, metadata={"help": "Learn no posterior: train with the stock Trainer on the same arguments."}

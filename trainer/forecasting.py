@@ -14,24 +14,27 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedConfig, Trainer, set_seed
+from transformers import EarlyStoppingCallback, PreTrainedConfig, Trainer, set_seed
 from transformers.utils import logging
 
 from hf_scorevi import BayesianModel, ScoreVITrainer
 from hf_scorevi.errors import InputError
-from hf_scorevi.predictive import GAUSSIAN_SCORES, gaussian_mixture_scores
 from hf_scorevi.time_series import SeriesProcessor, SeriesTable
 
 if __package__:  # imported from the repository's root
     from trainer import _cli, _series_data, _series_model
+    from trainer._point_forecasts import PointForecastMetrics, forecast_and_scale
     from trainer._training import PointTrainer, PosteriorArguments, RunArguments, check_saved, finish, origin, train
 else:  # run as a program: this file's folder is where Python looks
     import _cli  # type: ignore[import-not-found, no-redef]
     import _series_data  # type: ignore[import-not-found, no-redef]
     import _series_model  # type: ignore[import-not-found, no-redef]
+    from _point_forecasts import (  # type: ignore[import-not-found, no-redef]
+        PointForecastMetrics,
+        forecast_and_scale,
+    )
     from _training import (  # type: ignore[import-not-found, no-redef]
         PointTrainer,
         PosteriorArguments,
@@ -129,39 +132,6 @@ class BaselineTrainer(HalvedLearningRate, PointTrainer):
     """The baseline's."""
 
 
-class PointMetrics:
-    """
-    The baseline's `compute_metrics`: scores of point forecasts with Gaussian noise, whose variance is fitted to the
-    residuals of the validation windows, or given.
-
-    Args:
-        noise_variance: a number, or what has a variance of its own, as of `PosteriorConfig`.
-
-    Attributes:
-        fitting: whether what is evaluated now is what the noise is fitted to.
-    """
-
-    _SHARED: ClassVar[dict[str, tuple[int, ...]]] = {
-        "auto": (0, 1, 2), "model": (0, 1, 2), "channel": (0, 1), "horizon": (0, 2), "element": (0,)
-    }  # fmt: skip
-
-    def __init__(self, noise_variance: Any) -> None:
-        self.noise = noise_variance
-        self.variance = torch.tensor(noise_variance) if isinstance(noise_variance, float) else None
-        self.fitting = True
-
-    def __call__(self, evaluation: EvalPrediction) -> dict[str, float]:
-        forecasts, observed = (torch.as_tensor(v) for v in (evaluation.predictions, evaluation.label_ids))
-        if self.fitting and not isinstance(self.noise, float):
-            self.variance = (forecasts - observed).square().mean(self._SHARED[self.noise], keepdim=True)
-        scores = gaussian_mixture_scores(forecasts[None], self.variance, observed).mean(0)
-        return {k: float(v) for k, v in zip(GAUSSIAN_SCORES, scores, strict=True) if not v.isnan()}
-
-
-def first_output(outputs: Any, labels: Any) -> Any:
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
 def make_trainer(
     model_args: _series_model.ModelArguments,
     posterior_args: PosteriorArguments,
@@ -175,8 +145,8 @@ def make_trainer(
         kwargs["callbacks"] = [EarlyStoppingCallback(args.early_stopping_patience)]
     if posterior_args.baseline is not None:
         if getattr(config, "loss", None) == "mse":
-            metrics = PointMetrics(posterior_args.config().noise_variance)
-            kwargs |= {"compute_metrics": metrics, "preprocess_logits_for_metrics": first_output}
+            metrics = PointForecastMetrics(posterior_args.config().noise_variance)
+            kwargs |= {"compute_metrics": metrics, "preprocess_logits_for_metrics": forecast_and_scale}
         else:
             args.prediction_loss_only = True  # the loss is the NLL
         return BaselineTrainer(model, args, **kwargs)
@@ -198,7 +168,7 @@ def evaluate(
         windows = data.windows.get(part)
         if windows is None:
             continue
-        if isinstance(metrics_of, PointMetrics):
+        if isinstance(metrics_of, PointForecastMetrics):
             metrics_of.fitting = part == "validation"
         metrics = trainer.evaluate(windows, metric_key_prefix=prefix)
         if args.prediction_loss_only:

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from safetensors.torch import load_file
-from transformers import Trainer
+from transformers import EvalPrediction, Trainer
 
 from hf_scorevi import BayesianModel, PosteriorConfig
 from hf_scorevi.models.koopa import KoopaForPrediction
 from hf_scorevi.time_series import SeriesProcessor, SlidingWindows, calendar_features
-from trainer import _cli, _series_data, _series_model, forecasting
+from trainer import _cli, _point_forecasts, _series_data, _series_model, forecasting
 from trainer.forecasting import main
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +124,7 @@ def test_each_value_counts_once_in_the_likelihood(flags: list[str], tmp_path: Pa
 def test_the_baseline_has_the_noise_of_the_validation_residuals(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    metrics = main([*flags, "--baseline", "adamw"])
+    metrics = main([*flags, "--baseline", "adamw", "--noise_variance", "model"])
     assert metrics["eval_mse"] == pytest.approx(metrics["eval_loss"], rel=1e-5)
     variance = metrics["eval_mse"]  # the likeliest
     for part in ("eval", "test"):
@@ -136,22 +137,32 @@ def test_the_baseline_has_the_noise_of_the_validation_residuals(
     assert given["test_nll"] == pytest.approx(0.5 * math.log(4 * math.pi) + given["test_mse"] / 4, rel=1e-4)
 
 
-@pytest.mark.parametrize(("noise", "axes"), [("model", (0, 1, 2)), ("channel", (0, 1)), ("horizon", (0, 2)),
-                                             ("element", (0,))])  # fmt: skip
-def test_the_baselines_noise_has_the_granularity_asked_for(noise: str, axes: tuple[int, ...]) -> None:
-    from transformers import EvalPrediction
+RNG = np.random.default_rng(0)
+FORECASTS, OBSERVED, OTHERS = RNG.normal(size=(3, 50, 3, 2))
+SCALE = RNG.uniform(0.5, 2, size=(50, 1, 2))
+SQUARES = (FORECASTS - OBSERVED) ** 2
+FLOORED = SCALE**2 + 0.1 * (SCALE**2).mean((0, 1))
+VARIANCES = {
+    "model": SQUARES.mean(),
+    "channel": SQUARES.mean((0, 1)),
+    "horizon": SQUARES.mean((0, 2))[:, None],
+    "element": SQUARES.mean(0),
+    "window": (SQUARES / FLOORED).mean((0, 2))[:, None] * FLOORED,
+    2.5: 2.5,
+}
 
-    rng = np.random.default_rng(0)
-    forecasts, observed = rng.normal(size=(2, 50, 3, 2))
-    metrics = forecasting.PointMetrics(noise)
-    found = metrics(EvalPrediction(forecasts, observed))
-    variance = ((forecasts - observed) ** 2).mean(axes, keepdims=True)
-    density = -0.5 * np.log(2 * np.pi * variance) - 0.5 * (forecasts - observed) ** 2 / variance
-    assert found["nll"] == pytest.approx(-density.mean(), rel=1e-5)
-    metrics.fitting = False
-    other = metrics(EvalPrediction(forecasts, 2 * observed))
-    density = -0.5 * np.log(2 * np.pi * variance) - 0.5 * (forecasts - 2 * observed) ** 2 / variance
-    assert other["nll"] == pytest.approx(-density.mean(), rel=1e-5)
+
+@pytest.mark.parametrize("noise", list(VARIANCES))
+def test_the_baselines_noise_is_what_was_asked_for(noise: str | float) -> None:
+    metrics = _point_forecasts.PointForecastMetrics(noise)
+    for fitting, observed in ((True, OBSERVED), (False, OTHERS)):
+        metrics.fitting = fitting
+        found = metrics(EvalPrediction((FORECASTS, SCALE), observed))
+        z = (observed - FORECASTS) / np.sqrt(VARIANCES[noise])
+        nll = np.mean(0.5 * np.log(2 * np.pi * VARIANCES[noise]) + 0.5 * z**2)
+        assert found["nll"] == pytest.approx(nll, rel=1e-5)
+        assert found["coverage_90"] == pytest.approx((abs(z) < scipy.stats.norm.ppf(0.95)).mean())
+        assert found["mse"] == pytest.approx(((FORECASTS - observed) ** 2).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("baseline", [[], ["--baseline", "adamw"]])
