@@ -36,7 +36,7 @@ class PosteriorArguments(PosteriorConfig):
     noise_variance: str = field(
         default="auto",
         metadata={"help": "Noise variance behind a squared error: a number; or learned: one (model), one a channel, "
-                          "step (horizon) or element; or in proportion to the window's. auto: window for forecasters."},
+                          "step (horizon) or element; or in proportion to the window's (window; auto: forecasters)."},
     )  # fmt: skip
     baseline: Literal["adamw"] | None = field(
         default=None, metadata={"help": "Learn no posterior: train with the stock Trainer on the same arguments."}
