@@ -113,7 +113,7 @@ def damage_family(folder, key):
         (damage_negative, "precision of 'classifier.weight.*' (is|has a diagonal that is) not positive everywhere"),
         (damage_nan, "precision of 'classifier.weight.*' is not finite everywhere"),
         (damage_mean, r"belongs to another mean: model\.safetensors differ"),
-        (damage_format, r"format version 2\.0; this hf_scorevi reads up to 1\.2\. Upgrade"),
+        (damage_format, r"format version 2\.0; this hf_scorevi reads up to 1\.3\. Upgrade"),
         (damage_field, "posterior_config.json is damaged"),
         (damage_family, "Unknown posterior family 'cauchy'"),
     ],
@@ -134,7 +134,7 @@ def test_a_posterior_before_its_files_were_named_is_still_read_and_one_after_tha
     del contents["posterior_sha256"]
     (folder / POSTERIOR_CONFIG_NAME).write_text(json.dumps(contents | {"format_version": "1.1"}))
     assert load_posterior(folder, model)[0].names == posterior.names
-    for version in ("1.2", "1.10"):
+    for version in ("1.2", "1.3", "1.10"):
         (folder / POSTERIOR_CONFIG_NAME).write_text(json.dumps(contents | {"format_version": version}))
         with pytest.raises(PosteriorCheckpointError, match="does not name the files of the mean and the posterior"):
             load_posterior(folder, model)

@@ -1,6 +1,6 @@
 import torch
 
-from hf_scorevi.predictive import ClassCollector, PredictiveOutput, RegressionCollector, RegressionOutput
+from hf_scorevi.predictive import ClassCollector, GaussianNoise, PredictiveOutput, RegressionCollector, RegressionOutput
 
 
 def collected(collector, draws):
@@ -14,7 +14,7 @@ def test_batches_put_together_are_what_one_batch_gives():
     for make, kind in (
         (lambda: ClassCollector(1.3, False, True, True), PredictiveOutput),
         (lambda: ClassCollector(1.0, True, True, False), PredictiveOutput),
-        (lambda: RegressionCollector(0.5, (0.1, 0.9), True), RegressionOutput),
+        (lambda: RegressionCollector(GaussianNoise(torch.tensor(0.5)), (0.1, 0.9), True), RegressionOutput),
     ):
         whole = collected(make(), draws)
         parts = kind.cat([collected(make(), draws[:, :4]), collected(make(), draws[:, 4:])])
@@ -43,8 +43,8 @@ def test_a_classifier_s_parts():
 
 def test_a_regression_s_parts():
     draws = torch.randn(5, 6, 2, generator=torch.Generator().manual_seed(1))
-    out = collected(RegressionCollector(0.5, (0.25, 0.5, 0.75), False), draws)
+    out = collected(RegressionCollector(GaussianNoise(torch.tensor(0.5)), (0.25, 0.5, 0.75), False), draws)
     torch.testing.assert_close(out.mean, draws.mean(0))
     torch.testing.assert_close(out.variance, draws.var(0) + 0.5)
     assert out.quantiles.shape == (3, 6, 2) and (out.quantiles.diff(dim=0) > 0).all()
-    assert collected(RegressionCollector(0.5, (0.5,), False), draws[:1]).epistemic_variance.abs().max() == 0
+    assert collected(RegressionCollector(GaussianNoise(torch.tensor(0.5)), (0.5,), False), draws[:1]).epistemic_variance.abs().max() == 0

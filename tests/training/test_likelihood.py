@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import IterableDataset
-from transformers import PatchTSTConfig, PatchTSTForPrediction, ViTConfig, ViTForMaskedImageModeling
+from transformers import (
+    PatchTSTConfig,
+    PatchTSTForPrediction,
+    TimesFmConfig,
+    TimesFmModelForPrediction,
+    ViTConfig,
+    ViTForMaskedImageModeling,
+)
 
 from hf_scorevi import PosteriorConfig
 from hf_scorevi.training.likelihood import resolve_likelihood
@@ -29,10 +36,12 @@ def test_a_multi_label_loss_is_a_mean_over_labels_too():
     assert resolve_likelihood(model, PosteriorConfig(), images(24), 1).num_data == 24 * 3
 
 
-def test_a_regression_head_needs_its_noise():
+def test_a_regression_head_learns_its_noise_or_takes_it():
     model = tiny_vit(num_labels=1)
-    with pytest.raises(ValueError, match=r"ViTForImageClassification is a mean squared error.*noise_variance="):
-        resolve_likelihood(model, PosteriorConfig(), images(24), 1)
+    likelihood = resolve_likelihood(model, PosteriorConfig(), images(24), 1)
+    assert likelihood.kind == "gaussian"
+    assert likelihood.learned == [likelihood.noise]
+    assert likelihood.predictive_noise is None
     likelihood = resolve_likelihood(model, PosteriorConfig(noise_variance=0.25, temperature=1), images(24), 1)
     assert (likelihood.kind, likelihood.loss_scale, likelihood.weight) == ("gaussian", 2.0, 48)
 
@@ -60,7 +69,19 @@ def test_the_loss_scale_is_the_gaussian_likelihoods():
             images(),
             "ViTForMaskedImageModeling is not the negative log-likelihood of any data",
         ),
-        (PatchTSTForPrediction(PatchTSTConfig()), PosteriorConfig(), images(), "mean over horizon and channels"),
+        (
+            PatchTSTForPrediction(PatchTSTConfig(loss="nll")),
+            PosteriorConfig(noise_variance="channel"),
+            images(),
+            "Leave noise_variance out",
+        ),
+        (tiny_vit(num_labels=1), PosteriorConfig(noise_variance="window"), images(), "no scale of its windows"),
+        (
+            TimesFmModelForPrediction(TimesFmConfig(num_hidden_layers=1, hidden_size=16, intermediate_size=16)),
+            PosteriorConfig(),
+            images(),
+            "squared error plus quantile losses.*Koopa",
+        ),
     ],
 )
 def test_an_unknown_scale_is_refused(model: nn.Module, config, data, message):
