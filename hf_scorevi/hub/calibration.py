@@ -49,7 +49,7 @@ METRICS = {
     "coverage_95": "95 % coverage",
 }
 BINNED = ("ece", "classwise_ece", "adaptive_ece")
-_COVERAGE = re.compile(r"coverage_(\d+)")
+_COVERAGE = re.compile(r"coverage_([1-9][0-9]?)")
 ROWS = {"predictive": "posterior predictive", "mean": "mean weights alone"}
 _FORMAT_VERSION = "1.1"
 _MAX_TEXT = 200
@@ -118,7 +118,7 @@ class Evaluation:
     def coverage(self, row: str) -> dict[float, float]:
         """Observed coverage of central intervals by their level, of the `predictive` or the `mean`."""
         found = ((_COVERAGE.fullmatch(name), value) for name, value in self.metrics.get(row, {}).items())
-        return {int(match[1]) / 100: value for match, value in found if match and math.isfinite(value)}
+        return {int(match[1]) / 100: value for match, value in found if match and 0 <= value <= 1}
 
     def results(self, task: str | None) -> list[EvalResult]:
         """Every figure as the Hub takes it, for a model's `task`; those that are not finite are left out."""

@@ -200,13 +200,15 @@ class _Content:
                 "objective": _mapping(contents, "method").get("objective"),
                 "num_samples": self.evaluations[0].num_samples if self.evaluations else 16,
                 "evaluations": [
-                    own.table() | {kind: name for kind in _KINDS if (name := _picture_name(kind, i)) in pictures}
+                    own.table()
+                    | {kind: name if (name := _picture_name(kind, i)) in pictures else None for kind in _KINDS}
                     for i, own in enumerate(self.evaluations)
                 ],
                 "posterior_rows": _rows(_describe_posterior(contents)),
                 "posterior_picture": _POSTERIOR_PICTURE if _POSTERIOR_PICTURE in pictures else None,
                 "training_rows": _rows(self._describe_training()),
                 "independent": _FAMILIES.get(_family(contents), ("", "different tensors"))[1],
+                "is_gaussian": _mapping(contents, "likelihood").get("kind") == "gaussian",
                 "tempering": _tempering(contents.get("temperature")),
                 "versions": self._versions(),
             }

@@ -13,14 +13,16 @@ from hf_scorevi.plots._style import COLORS, MARKERS, bare_frame, new_figure, out
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_APART = 0.007  # of the models' error bars at one level
 Curve = tuple[npt.ArrayLike, npt.ArrayLike, int]
 
 
 def coverage_diagram(curves: Mapping[str, Curve], title: str | None = None) -> "Figure":
     """Observed against nominal coverage of central prediction intervals, one curve a model, above their difference.
 
-    Every level is a point with the 95 % Wilson interval of its coverage. Below the dashed line intervals are too
-    narrow, above it too wide. The legend gives each model's absolute difference, averaged over levels.
+    Every level is a point with the 95 % Wilson interval of its coverage, those of several models side by side. Below
+    the dashed line intervals are too narrow, above it too wide. The legend gives each model's absolute difference,
+    averaged over levels.
 
     Args:
         curves: name to (levels, coverage, number of examples), as `hf_scorevi.metrics.interval_coverage` returns the
@@ -47,9 +49,10 @@ def coverage_diagram(curves: Mapping[str, Curve], title: str | None = None) -> "
     top.plot([0, 1], [0, 1], color="0.45", linestyle="--", linewidth=1.2, label="as wide as they say")
     bottom.axhline(0, color="0.45", linestyle="--", linewidth=1.2)
     for index, (name, (levels, rates, low, high)) in enumerate(checked.items()):
+        beside = levels + _APART * (index - (len(checked) - 1) / 2)
         for axes, shift in ((top, 0.0), (bottom, levels)):
             axes.errorbar(
-                levels,
+                beside,
                 rates - shift,
                 yerr=(np.maximum(rates - low, 0.0), np.maximum(high - rates, 0.0)),  # 0 and 1 round to just outside
                 color=COLORS[index % len(COLORS)],

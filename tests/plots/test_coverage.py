@@ -38,6 +38,13 @@ def test_error_bars_are_the_wilson_intervals(curve):
             assert segment + shift * level == pytest.approx([expected.low, expected.high], abs=1e-7)
 
 
+def test_models_stand_side_by_side(curve):
+    found = np.array(points(coverage_diagram({"a": curve, "b": curve, "c": curve}).axes[0]))[:, :, 0]
+    np.testing.assert_allclose(found[1], sorted(LEVELS))
+    assert (np.diff(found, axis=0) > 0).all()
+    assert np.abs(found - found[1]).max() < 0.01
+
+
 def test_legend_has_the_mean_difference_and_the_title(curve):
     figure = coverage_diagram({"a": curve, "b": ((0.5, 0.9), (0.6, 0.7), 10)}, title="Rivers")
     expected = np.abs(np.array(curve[1]) - LEVELS).mean()
