@@ -119,11 +119,14 @@ def _series_head(name: str, config: Any) -> Head:
     horizon = config.prediction_length
     chosen = getattr(config, "prediction_channel_indices", None)
     channels = len(chosen) if chosen else getattr(config, "num_input_channels", None) or config.input_size
-    # The density is that of all channels of a step together; for PatchTST and PatchTSMixer unless the horizon is one.
-    joint = kind == "nll" and not (hasattr(config, "num_input_channels") and horizon == 1)
+    if kind == "nll" and horizon == 1 and hasattr(config, "num_input_channels"):
+        raise ValueError(
+            f"With loss='nll' and prediction_length=1 {name} loses the dimension of the horizon, and compares each "
+            "window with the others. Choose loss='mse', or forecast two steps or more."
+        )
     return Head(
         kind,
-        horizon if joint else horizon * channels,
+        horizon if kind == "nll" else horizon * channels,  # the density is that of all channels of a step together
         "future_values",
         "prediction_outputs",
         tuple(chosen) if chosen else None,

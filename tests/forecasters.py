@@ -10,6 +10,12 @@ import pandas as pd
 import torch
 from torch import nn
 from transformers import (
+    AutoformerConfig,
+    AutoformerForPrediction,
+    InformerConfig,
+    InformerForPrediction,
+    PatchTSMixerConfig,
+    PatchTSMixerForPrediction,
     PatchTSTConfig,
     PatchTSTForPrediction,
     TimeSeriesTransformerConfig,
@@ -47,7 +53,8 @@ def tiny_koopa(channels: int = 2, **settings: Any) -> KoopaForPrediction:
     return KoopaForPrediction(KoopaConfig(**(lengths | sizes | settings)))
 
 
-def tiny_patchtst(channels: int = 2, **settings: Any) -> PatchTSTForPrediction:
+def tiny_patchtst(channels: int = 2, kind: Any = PatchTSTForPrediction, **settings: Any) -> Any:
+    """A PatchTST, or one with another head (`kind`)."""
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "patch_length": 4,
@@ -58,11 +65,34 @@ def tiny_patchtst(channels: int = 2, **settings: Any) -> PatchTSTForPrediction:
         "ffn_dim": 8,
     }
     lengths = {"num_input_channels": channels, "context_length": CONTEXT, "prediction_length": HORIZON}
-    return PatchTSTForPrediction(PatchTSTConfig(**(lengths | sizes | settings)))
+    return kind(PatchTSTConfig(**(lengths | sizes | settings)))
+
+
+def tiny_mixer(channels: int = 2, kind: Any = PatchTSMixerForPrediction, **settings: Any) -> Any:
+    """A PatchTSMixer, or one with another head (`kind`)."""
+    torch.manual_seed(0)
+    sizes = {"patch_length": 4, "patch_stride": 4, "d_model": 8, "num_layers": 1}
+    lengths = {"num_input_channels": channels, "context_length": CONTEXT, "prediction_length": HORIZON}
+    return kind(PatchTSMixerConfig(**(lengths | sizes | settings)))
 
 
 def tiny_transformer(channels: int = 2, **settings: Any) -> TimeSeriesTransformerForPrediction:
     """Its head models a distribution, and it takes lagged values and features of the calendar."""
+    return _autoregressive(TimeSeriesTransformerForPrediction, TimeSeriesTransformerConfig, channels, settings)
+
+
+def tiny_informer(channels: int = 2, **settings: Any) -> InformerForPrediction:
+    """With samples of its keys so large that attention does not depend on them."""
+    settings = {"sampling_factor": 100} | settings
+    return _autoregressive(InformerForPrediction, InformerConfig, channels, settings)
+
+
+def tiny_autoformer(channels: int = 2, **settings: Any) -> AutoformerForPrediction:
+    settings = {"moving_average": 5, "label_length": 4} | settings
+    return _autoregressive(AutoformerForPrediction, AutoformerConfig, channels, settings)
+
+
+def _autoregressive(kind: Any, config: Any, channels: int, settings: dict[str, Any]) -> Any:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {
         "d_model": 8,
@@ -77,7 +107,7 @@ def tiny_transformer(channels: int = 2, **settings: Any) -> TimeSeriesTransforme
         "num_parallel_samples": 7,
     }
     lengths = {"input_size": channels, "context_length": CONTEXT, "prediction_length": HORIZON}
-    return TimeSeriesTransformerForPrediction(TimeSeriesTransformerConfig(**(lengths | sizes | settings)))
+    return kind(config(**(lengths | sizes | settings)))
 
 
 def bayesian(model: nn.Module, noise_variance: Any = 0.04) -> BayesianModel:
