@@ -243,7 +243,8 @@ def run(
     check_parts(data, args)
     if args.should_log:
         sizes = ", ".join(f"{len(windows)} to {name}" for name, windows in data.windows.items())
-        print(f"{len(series.channels)} channels, {len(series.values)} time steps; windows: {sizes}")
+        names = ", ".join(series.channels[:8]) + (", ..." if len(series.channels) > 8 else "")
+        print(f"{len(series.channels)} channels ({names}), {len(series.values)} time steps; windows: {sizes}")
 
     datasets = {"train_dataset": data.windows["train"], "eval_dataset": data.windows.get("validation")}
     trainer = make_trainer(model_args, posterior_args, args, config, processing_class=processor, **datasets)

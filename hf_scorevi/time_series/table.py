@@ -51,7 +51,8 @@ def read_table(
 
     Args:
         source: a file (.csv, .txt, both perhaps .gz, or .parquet), a DataFrame, or a `datasets.Dataset`. A first line
-            of nothing but numbers is taken for data, and the channels are called "0", "1", ….
+            of nothing but numbers is taken for data, and the channels are called "0", "1", …; a first column without
+            a name that numbers the rows from 0, as pandas writes it, is left out.
         channels: columns to take, in this order; default: all but the time stamps.
         time_column: column of the time stamps; default: the index if it holds dates, else the first column that does,
             or that is called date, time, timestamp, datetime or ds.
@@ -116,7 +117,11 @@ def _read_file(file: str) -> pd.DataFrame:
         if file.endswith(".parquet"):
             return pd.read_parquet(file)
         frame = pd.read_csv(file)
-        return pd.read_csv(file, header=None) if _header_is_data(list(frame.columns)) else frame
+        if _header_is_data(list(frame.columns)):
+            return pd.read_csv(file, header=None)
+        first = frame.columns[0]
+        numbered = first == "Unnamed: 0" and frame[first].tolist() == list(range(len(frame)))
+        return frame.drop(columns=first) if numbered else frame
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise InputError(
             f"{file!r} cannot be read as a table ({' '.join(str(error).split()).rstrip('.')})."
@@ -140,8 +145,8 @@ def _numeric(column: pd.Series) -> pd.Series:
             f"The column {column.name!r} holds dates; name it as the time column, or name the channels without it."
         )
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
-    # "nan" in a column of text is what to_numeric takes for missing, too.
-    words = column[numbers.isna() & column.notna() & (column.astype(str).str.lower().str.strip() != "nan")]
+    words = column[numbers.isna() & column.notna()]
+    words = words[words.astype(str).str.strip().str.lower() != "nan"]  # which is a number to pandas, too
     if len(words):
         if isinstance(words.iloc[0], list | np.ndarray):
             raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pandas as pd
 from transformers.utils import logging
 
@@ -36,10 +38,12 @@ def find_time_column(frame: pd.DataFrame, name: str | None) -> str | None:
 
 
 def _looks_like_dates(values: pd.Series) -> bool:
-    try:
-        return bool(_to_datetime(values.head(100)).notna().all())
-    except (ValueError, TypeError):
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that words have no format of dates
+        try:
+            return bool(_to_datetime(values.head(100)).notna().all())
+        except (ValueError, TypeError):
+            return False
 
 
 def _to_datetime(values: pd.Series) -> pd.DatetimeIndex:

@@ -55,6 +55,15 @@ def test_a_file_without_header_and_time_stamps(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_table(file).values, VALUES)
 
 
+def test_row_numbers_that_pandas_has_written_are_no_channel(tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "numbered.csv")
+    assert_is_frame(read_table(tmp_path / "numbered.csv"))
+    FRAME.set_index(TIMES.rename(None)).drop(columns="date").to_csv(tmp_path / "dated.csv")
+    assert_is_frame(read_table(tmp_path / "dated.csv"))
+    FRAME.set_index("load")[["date", "OT"]].rename_axis(None).to_csv(tmp_path / "other.csv")
+    assert read_table(tmp_path / "other.csv").channels == ["Unnamed: 0", "OT"]
+
+
 def test_channels_and_the_time_column_are_chosen() -> None:
     table = read_table(FRAME, channels=["OT"])
     assert table.channels == ["OT"] and table.values.shape == (12, 1)
