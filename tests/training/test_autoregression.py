@@ -89,10 +89,12 @@ def check(trainer, expected, tolerance=0.03):
     torch.testing.assert_close(noise, variance, rtol=tolerance, atol=0)
 
 
-@pytest.mark.parametrize("horizon", [1, 8])
-@pytest.mark.parametrize("channels", [1, 5])
-@pytest.mark.parametrize(("batch_size", "steps"), [(WINDOWS, 600), (WINDOWS // 4, 1500)])
-def test_weights_and_noise_whatever_batch_horizon_and_channels(tmp_path, batch_size, steps, horizon, channels):
+@pytest.mark.parametrize(
+    ("horizon", "channels", "batch_size", "steps"),
+    [(1, 1, WINDOWS, 400), (8, 1, WINDOWS, 400), (1, 5, WINDOWS, 400), (8, 5, WINDOWS, 400)]
+    + [(1, 5, WINDOWS // 4, 1500), (8, 1, WINDOWS // 4, 1500)],
+)
+def test_weights_and_noise_whatever_batch_horizon_and_channels(tmp_path, horizon, channels, batch_size, steps):
     data, _ = windows(horizon, channels)
     trainer = fit(tmp_path, data, batch_size, steps, noise_variance="model")
     assert trainer.likelihood.num_data == WINDOWS * horizon * channels
@@ -120,13 +122,12 @@ def test_a_variance_that_is_given_stays(tmp_path):
     assert trainer.likelihood.weight == pytest.approx(WINDOWS * 4 / 0.6)
 
 
-@pytest.mark.parametrize("objective", ["elbo", "elbo_stl"])
-def test_the_elbo_baselines_learn_it_too(tmp_path, objective):
+def test_a_baseline_learns_it_too(tmp_path):
     data, _ = windows(2, 2)
     trainer = ScoreVITrainer(
         LinearForecaster(2),
-        arguments(tmp_path, max_steps=1500, per_device_train_batch_size=WINDOWS, learning_rate=0.03, max_grad_norm=0,
-                  mc_samples=2, lr_scheduler_type="linear", objective=objective, antithetic=True),
+        arguments(tmp_path, max_steps=800, per_device_train_batch_size=WINDOWS, learning_rate=0.03, max_grad_norm=0,
+                  mc_samples=2, lr_scheduler_type="linear", objective="elbo_stl", antithetic=True),
         train_dataset=data,
         posterior_config=PosteriorConfig(family="diagonal", prior_mean="zero", prior_std=PRIOR_STD, temperature=1.0,
                                          noise_variance="model"),
