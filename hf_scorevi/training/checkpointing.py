@@ -17,7 +17,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import sort_checkpoints
 
 from ..errors import PosteriorCheckpointError
-from ..hub import load_posterior, write_aside
+from ..hub import StoredPosterior, load_posterior, write_aside
 from ..inference import NoiseVariance, PosteriorUpdate, WindowNoise
 from ..posterior import Posterior
 
@@ -75,9 +75,9 @@ def load_state(
 
 
 @torch.no_grad()
-def load_posterior_into(posterior: Posterior, folder: str | os.PathLike[str], model: nn.Module) -> None:
+def load_posterior_into(posterior: Posterior, folder: str | os.PathLike[str], model: nn.Module) -> StoredPosterior:
     """Copy the precisions stored in `folder` into the live `posterior`; they must be over the same weights."""
-    stored, _ = load_posterior(folder, model)
+    stored, record = load_posterior(folder, model)
     if stored.names != posterior.names:
         difference = sorted(set(stored.names) ^ set(posterior.names))
         raise PosteriorCheckpointError(
@@ -97,6 +97,7 @@ def load_posterior_into(posterior: Posterior, folder: str | os.PathLike[str], mo
         )
     for value, part in zip(own, parts, strict=True):
         value.copy_(part)
+    return record
 
 
 def load_weights(model: nn.Module, folder: str | os.PathLike[str]) -> bool:

@@ -52,7 +52,7 @@ from .distributed import reshard
 from .evaluation import CalibrationMetrics, draw_counts
 from .forecast_prediction import DensityPrediction, GaussianPrediction
 from .grouping import GroupedBatches
-from .likelihood import Likelihood
+from .likelihood import Likelihood, stored_likelihood
 from .pushing import PushingTrainer
 from .statistics_batches import spread_batches
 
@@ -421,8 +421,9 @@ class PosteriorTrainer(PushingTrainer):
         assert checkpoint is not None
         if self.is_fsdp_enabled or not load_weights(self.model, checkpoint):
             super()._load_best_model()
-        # The best mean with the last posterior would be no posterior of anything.
-        load_posterior_into(self.posterior, checkpoint, self.model)
+        # The best mean with the last posterior would be no posterior of anything; nor with the last noise.
+        stored = load_posterior_into(self.posterior, checkpoint, self.model)
+        self.likelihood = stored_likelihood(stored) or self.likelihood
 
 
 def _keeping_outputs(preprocess: Callable[[Tensor, Tensor], Any] | None) -> Callable[..., Any] | None:
