@@ -81,7 +81,8 @@ class NoiseVariance:
             squares = squares.mean(tuple(range(squares.dim() - kept)))
         if self.granularity == "horizon":
             squares = squares.mean(-1, keepdim=True)
-        self._sum = squares if self._sum is None else self._sum + squares
+        # to the device: a state that was loaded lies on the CPU
+        self._sum = squares if self._sum is None else self._sum.to(squares) + squares
         self._passes += 1
 
     def observed(self) -> list[Tensor]:

@@ -42,7 +42,8 @@ class WindowNoise:
         known = floor if self.floor is None else self.floor.to(floor)
         relative = (squares.float() / (squared_scale + known)).mean((0, 2)).unsqueeze(1)
         found = [relative, floor]
-        self._sums = [a + b for a, b in zip(self._sums, found, strict=True)] if self._sums else found
+        # to the device: a state that was loaded lies on the CPU
+        self._sums = [a.to(b) + b for a, b in zip(self._sums, found, strict=True)] if self._sums else found
         self._passes += 1
 
     def observed(self) -> list[Tensor]:
