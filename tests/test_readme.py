@@ -10,7 +10,7 @@ import transformers
 from PIL import Image
 
 import hf_scorevi
-from tests.models import tiny_vit
+from tests.models import arguments, tiny_vit
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -47,3 +47,16 @@ def test_the_first_block_runs(small_hub):
     assert names["metrics"]["eval_nll"] > 0
     assert names["out"].probs.shape[1] == 37
     assert Path("out/posterior.safetensors").is_file()
+
+
+def test_the_block_on_forecasts_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [block for block in blocks if "windows_for" in block]
+    time = np.arange(400)[:, None]
+    table = 10 + np.sin(time / np.array([4.0, 7.0])) + 0.1 * np.random.default_rng(0).normal(size=(400, 2))
+    names: dict = {"table": table, "args": arguments(tmp_path / "run", max_steps=5)}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["out"].mean.shape == (1, 48, 2)
+    assert names["out"].paths.shape == (32, 1, 48, 2)
+    assert 5 < float(np.mean(names["forecaster"](table)["mean"])) < 15

@@ -1,4 +1,4 @@
-"""The page's blocks on data run, one after the other, on a table made here."""
+"""The page's blocks run, one after the other, on a table made here."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from hf_scorevi.models.koopa import KoopaForPrediction
 PAGE = Path(__file__).parents[2] / "docs" / "forecasting.md"
 
 
-def test_the_blocks_on_data_run(tmp_path, monkeypatch):
+def test_the_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     time, noise = np.arange(400), np.random.default_rng(0).normal(size=(400, 2))
     columns = {"load": 100 + 10 * np.sin(time / 4) + noise[:, 0], "wind": np.cos(time / 3) + 0.1 * noise[:, 1]}
@@ -24,7 +24,8 @@ def test_the_blocks_on_data_run(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)
-    assert len(blocks) == 2 and isinstance(names["trainer"].model, KoopaForPrediction)
+    assert len(blocks) == 3 and isinstance(names["trainer"].model, KoopaForPrediction)
     assert names["trainer"].likelihood.num_data == (280 - 48) * 2
     assert names["lower"].shape == (1, 24, 2) and bool((names["lower"] < names["upper"]).all())
+    assert names["out"].mean.shape == (len(names["windows_for"](names["config"], names["series"][names["test"]])), 24, 2)
     assert 50 < float(names["forecast"].mean[..., 0].mean()) < 150
