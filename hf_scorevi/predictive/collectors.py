@@ -151,7 +151,17 @@ class PathCollector:
         self._paths: list[Tensor] = []
 
     def add(self, paths: Tensor) -> None:
-        """Take in one draw's, (K, B, H, C)."""
+        """
+        Take in one draw's, (K, B, H, C).
+
+        Raises:
+            ValueError: a single path, which does not tell the noise from the uncertainty of the weights.
+        """
+        if len(paths) < 2:
+            raise ValueError(
+                "One path a draw does not tell the noise from the uncertainty of the weights: ask for paths_per_draw "
+                "of two or more (num_parallel_samples of the model's configuration)."
+            )
         self._paths.append(paths.float())
 
     def result(self) -> ForecastOutput:
@@ -161,7 +171,7 @@ class PathCollector:
         """
         paths = torch.stack(self._paths)
         samples, per_draw = paths.mean(1), paths.shape[1]
-        within = paths.var(1).mean(0) if per_draw > 1 else torch.zeros_like(samples[0])
+        within = paths.var(1).mean(0)
         between = samples.var(0) if len(samples) > 1 else torch.zeros_like(samples[0])
         paths = paths.flatten(0, 1)
         return ForecastOutput(

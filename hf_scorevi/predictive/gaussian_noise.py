@@ -34,7 +34,8 @@ class GaussianNoise:
         """
         variance = self.variance
         shape = variance.shape if self.floor is None else (*variance.shape[:-1], *self.floor.shape)
-        if any(n not in (1, m) for n, m in zip(reversed(shape), reversed(outputs.shape[1:]), strict=False)):
+        pairs = zip(reversed(shape), reversed(outputs.shape[1:]), strict=False)
+        if len(shape) >= outputs.dim() or any(n not in (1, m) for n, m in pairs):
             raise ValueError(
                 f"The noise variance is that of outputs of the shape {tuple(shape)}, and these are "
                 f"{tuple(outputs.shape[1:])} an example: the posterior is that of another model."

@@ -44,7 +44,7 @@ def gaussian_mixture_scores(means: Tensor, variance: Tensor | None, target: Tens
         probability = torch.special.ndtr(z).mean(0)  # of less than the target: inside if near one half
         scores += [-log_density, _crps(means, std, z)]
         scores += [((probability - 0.5).abs() <= level / 2).float() for level in COVERAGES]
-    return torch.stack([score.flatten(1).mean(1) for score in scores], dim=1)
+    return torch.stack([score.reshape(len(score), -1).mean(1) for score in scores], dim=1)
 
 
 def _crps(means: Tensor, std: Tensor, z: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from hf_scorevi.predictive import mixture_quantiles
+from hf_scorevi.predictive import mixture_quantiles, sample_quantiles
 
 LEVELS = (0.001, 0.05, 0.5, 0.9, 0.999)
 
@@ -25,10 +25,18 @@ def test_components_apart_are_solved_as_by_scipy():
             assert quantile == pytest.approx(expected, abs=2e-5)
 
 
+@pytest.mark.parametrize("number", [1, 2, 7, 100])
+def test_quantiles_of_samples_are_those_of_torch(number):
+    samples = torch.randn(number, 4, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sample_quantiles(samples, LEVELS), samples.quantile(torch.tensor(LEVELS), dim=0))
+
+
 @pytest.mark.parametrize("level", [0, 1, -0.1, float("nan")])
 def test_a_level_lies_between_zero_and_one(level):
     with pytest.raises(ValueError, match="between 0 and 1"):
         mixture_quantiles(torch.zeros(1, 1), torch.tensor(1.0), [level])
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        sample_quantiles(torch.zeros(1, 1), [level])
 
 
 def test_a_variance_is_positive():
