@@ -41,7 +41,7 @@ def test_an_empty_loader_yields_nothing():
 
 
 def evaluated(tmp_path, monkeypatch, build, examples: int):
-    monkeypatch.setattr("hf_scorevi.training.posterior_trainer._GROUP_EXAMPLES", examples)
+    monkeypatch.setattr("hf_scorevi.training.evaluating_trainer._GROUP_EXAMPLES", examples)
     data = images(23)
     args = arguments(tmp_path, max_steps=2, eval_num_samples=3, per_device_eval_batch_size=4)
     trainer = ScoreVITrainer(build(), args, train_dataset=data)

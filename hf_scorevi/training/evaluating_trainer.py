@@ -1,0 +1,352 @@
+"""`EvaluatingTrainer`: a `Trainer` that evaluates the predictive of a model with a posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+
+from ..batch_norm import (
+    RunningStatistics,
+    has_running_statistics,
+    kept_running_statistics,
+    refresh_running_statistics,
+)
+from ..heads import Head, find_head
+from ..hub import Evaluation, describe_data
+from ..posterior import Posterior, PosteriorConfig, draw_seed
+from ..posthoc import Recalibration
+from ..predictive import (
+    GAUSSIAN_SCORES,
+    ClassCollector,
+    ForecastCollector,
+    GaussianNoise,
+    PredictiveOutput,
+    RegressionCollector,
+    RegressionOutput,
+)
+from .batch_prediction import BatchPrediction, Collector
+from .densities import expectation_and_log_density
+from .distributed import reshard
+from .evaluation import CalibrationMetrics, draw_counts
+from .forecast_prediction import DensityPrediction, GaussianPrediction
+from .grouping import GroupedBatches
+from .likelihood import Likelihood
+from .pushing import PushingTrainer
+from .statistics_batches import spread_batches
+
+__all__ = ["EvaluatingTrainer", "PosteriorPrediction"]
+
+# Examples for which a draw is used before the next is made, so that the noise costs little beside the passes.
+_GROUP_EXAMPLES = 128
+
+Prediction = BatchPrediction | GaussianPrediction | DensityPrediction
+
+
+class PosteriorPrediction(PredictionOutput):
+    """
+    `Trainer.predict`'s triple, with one attribute more.
+
+    Attributes:
+        predictive: probabilities and uncertainties, if the outputs are a table.
+    """
+
+    predictive: PredictiveOutput | RegressionOutput | None = None
+
+
+class EvaluatingTrainer(PushingTrainer):
+    """
+    Evaluates the posterior predictive, and predicts with it.
+
+    Attributes:
+        posterior: the live `Posterior`, whose mean is the model's weights.
+        likelihood: what the loss stands for, once it is known.
+        recalibration: applied to the predictive of evaluations; training knows none.
+        evaluation: what the last evaluation or prediction with labels has shown.
+    """
+
+    evaluation: Evaluation | None
+    recalibration: Recalibration | None = None
+    likelihood: Likelihood | None = None
+    _make_collector: Callable[[], Collector] | None
+    _batches: GroupedBatches | None
+    _predicted: dict[int, Prediction]
+    _batch_prediction: PredictiveOutput | RegressionOutput | None
+    _details: tuple[np.ndarray, ...]
+    model: nn.Module
+    posterior: Posterior
+    posterior_config: PosteriorConfig
+
+    def __init__(
+        self,
+        *args: Any,
+        compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._batch_norm_stale = False
+        self._draw_statistics: list[RunningStatistics] = []
+        self.evaluation, self._evaluated_step = None, -1
+        self._make_collector, self._batch_prediction, self._details = None, None, ()
+        self._batches, self._predicted = None, {}
+        self._calibration = CalibrationMetrics(compute_metrics)
+        kwargs["compute_metrics"] = self._calibration
+        kwargs["preprocess_logits_for_metrics"] = _keeping_outputs(preprocess_logits_for_metrics)
+        super().__init__(*args, **kwargs)
+
+    def _plain_model(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _follow_model(self) -> bool:
+        """Take up the weights that FSDP2 has put in the place of those the posterior was made of."""
+        followed = self.is_fsdp_enabled and self.posterior.follow(self.model)
+        if followed:
+            self.posterior.after_change = partial(reshard, self.model)
+        return followed
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """
+        The outputs of a batch: of the predictive, and of the mean; what each example contributes to the figures, of a
+        classifier after fewer draws, (batch, `draw_counts`, 4), of a regression or forecaster of predictive and mean,
+        (batch, 2, scores); and for `predict` what else there is to tell.
+        For a classifier the predictive's outputs are log probabilities and the loss their NLL; otherwise outputs and
+        loss are averaged over draws (for several labels an example the probabilities are averaged, and given as
+        logits).
+
+        Draws depend on `args.seed` and their number alone: every batch sees the same weights. The batches that
+        `evaluation_loop` has fetched together share the making of each.
+        """
+        found = self._predicted.pop(id(inputs), None)
+        if found is None:
+            group = self._batches.group if self._batches is not None else []
+            group = group if any(batch is inputs for batch in group) else [inputs]
+            self._predicted = self._predict_group(model, group, ignore_keys)
+            found = self._predicted.pop(id(inputs))
+        loss, outputs, labels, self._batch_prediction = found.result()
+        return (loss, None, None) if prediction_loss_only else (loss, outputs, labels)
+
+    def _predict_group(
+        self, model: nn.Module, group: Sequence[dict[str, Any]], ignore_keys: list[str] | None
+    ) -> dict[int, Prediction]:
+        """What becomes of each batch, by its identity."""
+        self._follow_model()
+        found: dict[int, Any] = {}
+        for inputs in group:
+            _, outputs, labels = self._pass_over(model, inputs, ignore_keys)
+            found[id(inputs)] = self._prediction_of(outputs, labels)
+        for draw in range(self.args.eval_num_samples):
+            with self._sampled(draw), self._statistics_of(draw):
+                for inputs in group:
+                    loss, outputs, _ = self._pass_over(model, inputs, ignore_keys)
+                    found[id(inputs)].add(outputs, loss)
+        return found
+
+    def _pass_over(
+        self, model: nn.Module, inputs: dict[str, Any], ignore_keys: list[str] | None
+    ) -> tuple[Tensor | None, Any, Any]:
+        """Loss, outputs and labels of one forward pass; of a forecaster's outputs what its predictive needs."""
+        head = self.head
+        if head is None or not head.forecasts:
+            loss, outputs, labels = super().prediction_step(model, inputs, False, ignore_keys)
+            return loss, _first(outputs), labels
+        inputs = self._prepare_inputs(inputs)  # type: ignore[assignment]
+        loss, labels = None, inputs.get(head.target)
+        if labels is None and head.kind == "nll":
+            raise ValueError(
+                f"The rows have no {head.target!r}, by which {type(self._base_model()).__name__} is judged: its head "
+                "models a distribution. To forecast, save the model and ask BayesianModel.forecast or predict_dataset, "
+                "which sample paths."
+            )
+        with torch.no_grad(), self.compute_loss_context_manager():
+            if labels is None:
+                outputs = model(**inputs)
+            else:
+                loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+                loss = loss.detach()
+        if head.kind == "gaussian":
+            return loss, (head.predicted(outputs), outputs["scale"] if head.normalises else None), labels
+        return loss, expectation_and_log_density(self._base_model(), outputs, inputs), labels
+
+    def _prediction_of(self, outputs: Any, labels: Any) -> Prediction:
+        """What collects the draws of a batch, given the outputs of the mean."""
+        head = self.head
+        if head is not None and head.kind == "gaussian":
+            target = head.observed(labels) if isinstance(labels, Tensor) else None
+            return GaussianPrediction(outputs, target, self._noise, self._make_collector)
+        if head is not None and head.forecasts:
+            return DensityPrediction(outputs, labels)
+        return BatchPrediction(
+            outputs,
+            labels,
+            self.args.eval_num_samples,
+            self._problem_type,
+            self._temperature,
+            self._make_collector,
+        )
+
+    @property
+    def head(self) -> Head | None:
+        """What the model predicts, and what its loss is the likelihood of; `None` if it is that of nothing."""
+        try:
+            return find_head(self._plain_model(), self.posterior_config.noise_variance != "auto")
+        except ValueError:
+            return None
+
+    def _base_model(self) -> Any:
+        model: Any = self._plain_model()
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    @property
+    def _noise(self) -> GaussianNoise | None:
+        """Of the predictive, if it has a Gaussian's, and it is known."""
+        if self.likelihood is not None:
+            return self.likelihood.predictive_noise
+        given = self.posterior_config.noise_variance
+        return GaussianNoise(torch.tensor(given)) if isinstance(given, float) else None
+
+    @property
+    def _problem_type(self) -> str | None:
+        return getattr(getattr(self.model, "config", None), "problem_type", None)
+
+    @property
+    def _temperature(self) -> float:
+        """Of the predictive."""
+        return 1.0 if self.recalibration is None else self.recalibration.temperature
+
+    def _sampled(self, draw: int) -> AbstractContextManager[Any]:
+        scale = 1.0 if self.recalibration is None else self.recalibration.posterior_scale
+        return self.posterior.sampled(draw_seed(self.args.seed, draw), scale)
+
+    def _refresh_batch_norm(self) -> None:
+        """Give batch normalisation the mean's statistics, if weights have moved since it last had them."""
+        if self._batch_norm_stale and self._gathers_statistics:
+            self._follow_model()
+            self._gather_statistics()
+            self._batch_norm_stale = False
+
+    @property
+    def _gathers_statistics(self) -> bool:
+        batches = self.args.batch_norm_batches if self.train_dataset is not None else 0
+        return bool(batches) and has_running_statistics(self.model)
+
+    def _gather_statistics(self) -> None:
+        """For the weights that are in place."""
+        dataset, collate = self.train_dataset, self.data_collator
+        assert dataset is not None
+        if isinstance(dataset, datasets.Dataset):
+            dataset = self._remove_unused_columns(dataset, description="training")
+        else:
+            collate = self._get_collator_with_removed_columns(collate, description="training")
+        batches = spread_batches(dataset, collate, self.args.train_batch_size, self.args.batch_norm_batches)
+        with self.compute_loss_context_manager():
+            refresh_running_statistics(self._plain_model(), (self._prepare_inputs(batch) for batch in batches))
+
+    @contextmanager
+    def _statistics_of(self, draw: int) -> Iterator[None]:
+        """Batch normalisation's statistics of one draw, if the evaluation has gathered them; the mean's after it."""
+        if not self._draw_statistics:
+            yield
+            return
+        with kept_running_statistics(self.model):
+            self._draw_statistics[draw].restore()
+            yield
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """As `Trainer`'s; `predictions` are the predictive's alone."""
+        self._refresh_batch_norm()
+        head, self._calibration.scores = self.head, ()
+        self._calibration.independent = self._problem_type == "multi_label_classification"
+        if head is not None and (head.kind == "gaussian" or head.forecasts):
+            self._calibration.scores = GAUSSIAN_SCORES if head.kind == "gaussian" else ("nll",)
+        if self.args.batch_norm_per_draw and self._gathers_statistics:
+            self._follow_model()
+            for draw in range(self.args.eval_num_samples):
+                with self._sampled(draw), kept_running_statistics(self.model):
+                    self._gather_statistics()
+                    self._draw_statistics.append(RunningStatistics(self.model))
+        self._batches = GroupedBatches(dataloader, max(1, _GROUP_EXAMPLES // self.args.per_device_eval_batch_size))
+        try:
+            output = super().evaluation_loop(self._batches, *args, **kwargs)  # type: ignore[arg-type]
+        finally:
+            self._batches, self._predicted, self._draw_statistics = None, {}, []
+        self._record_evaluation(getattr(dataloader, "dataset", None))
+        if isinstance(output.predictions, tuple):
+            # (predictive, mean, by draws, details), and what a preprocess_logits_for_metrics of the user's made
+            gathered: Sequence[Any] = output.predictions
+            self._details = gathered[3]
+            output = output._replace(predictions=gathered[0] if len(gathered) == 4 else gathered[4])
+        return output
+
+    def predict(
+        self,
+        test_dataset: Dataset,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "test",
+        return_logits: bool = False,
+    ) -> PosteriorPrediction:
+        """
+        As `Trainer`'s, and what the predictive tells besides: `.predictive`, a `PredictiveOutput` (or
+        `RegressionOutput`) on the CPU, of `args.eval_num_samples` draws with `args.seed`, the same for all examples.
+
+        Args:
+            return_logits: keep every draw's logits in it, (S, B, K).
+        """
+        head, noise = self.head, self._noise
+        independent = self._problem_type == "multi_label_classification"
+        if self.args.prediction_loss_only:
+            self._make_collector = None  # there is nothing to tell of an example
+        elif head is not None and head.kind == "gaussian":
+            self._make_collector = None
+            if noise is not None:
+                kind = ForecastCollector if head.forecasts else RegressionCollector
+                self._make_collector = lambda: kind(noise, (0.05, 0.5, 0.95), return_logits)
+        else:
+            self._make_collector = lambda: ClassCollector(self._temperature, independent, False, return_logits)
+        try:
+            prediction = PosteriorPrediction(*super().predict(test_dataset, ignore_keys, metric_key_prefix))  # type: ignore[arg-type]
+        finally:
+            self._make_collector = None
+            batch, self._batch_prediction = self._batch_prediction, None
+            details, self._details = self._details, ()
+        if batch is not None:
+            values = map(torch.from_numpy, details)
+            prediction.predictive = batch.replaced(dict(zip(batch.examples_first(), values, strict=True)))
+        return prediction
+
+    def _record_evaluation(self, dataset: Any) -> None:
+        """Keep what was measured, for the card."""
+        found, self._calibration.found = self._calibration.found, None
+        if found is not None:
+            draws = self.args.eval_num_samples
+            after = zip(draw_counts(draws), found.get("by_num_samples", []), strict=False)
+            found["by_num_samples"] = [{"num_samples": count} | figures for count, figures in after]
+            found |= {"num_samples": draws, "seed": self.args.seed, "recalibrated": self.recalibration is not None}
+            self.evaluation = Evaluation(**describe_data(dataset), **found)
+            self._evaluated_step = self.state.global_step
+
+
+def _keeping_outputs(preprocess: Callable[[Tensor, Tensor], Any] | None) -> Callable[..., Any] | None:
+    """The user's hook sees the predictive's outputs; our metrics still need what it was given."""
+    if preprocess is None:
+        return None
+    return lambda outputs, labels: (*outputs, preprocess(outputs[0], labels))
+
+
+def _first(outputs: Any) -> Tensor:
+    """The logits among a model's outputs, which come first."""
+    return outputs[0] if isinstance(outputs, tuple | list) else outputs
