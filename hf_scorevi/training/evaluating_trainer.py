@@ -169,8 +169,8 @@ class EvaluatingTrainer(PushingTrainer):
         if labels is None and head.kind == "nll":
             raise ValueError(
                 f"The rows have no {head.target!r}, by which {type(self._base_model()).__name__} is judged: its head "
-                "models a distribution. To forecast, save the model and ask BayesianModel.forecast or predict_dataset, "
-                "which sample paths."
+                "models a distribution. To forecast, save the model and ask BayesianModel.forecast, which samples "
+                "paths."
             )
         with torch.no_grad(), self.compute_loss_context_manager():
             if labels is None:
