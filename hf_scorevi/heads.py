@@ -114,8 +114,13 @@ def _series_head(name: str, config: Any) -> Head:
         field = "prediction_logits" if "PatchTSTFor" in name else "prediction_outputs"
         return Head(target="target_values", prediction=field)
     kind = "gaussian" if config.loss == "mse" else "nll"
-    if "ForRegression" in name:  # the density is that of all targets together
-        return Head(kind, config.num_targets if kind == "gaussian" else 1, "target_values", "regression_outputs")
+    if "ForRegression" in name:
+        if kind == "nll":
+            raise ValueError(
+                f"With loss='nll' {name} gives the parameters of a distribution, of which no predictive is made here. "
+                "Choose loss='mse': a Gaussian, whose noise variance is learned."
+            )
+        return Head(kind, config.num_targets, "target_values", "regression_outputs")
     horizon = config.prediction_length
     chosen = getattr(config, "prediction_channel_indices", None)
     channels = len(chosen) if chosen else getattr(config, "num_input_channels", None) or config.input_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -278,7 +278,7 @@ class ScoreVITrainer(PosteriorTrainer):
                 stack.enter_context(self.accelerator.no_sync(model))
             loss = super().training_step(model, inputs, num_items_in_batch)
         if window.gradient_scale < 1 or not self._scaled:
-            self._require_finite(loss, "training loss")
+            self._require_finite(loss, "training loss", inputs)
         return loss
 
     def compute_loss(
@@ -322,13 +322,23 @@ class ScoreVITrainer(PosteriorTrainer):
             self._require_finite(torch.as_tensor(norm), "norm of the gradient")
         return norm
 
-    def _require_finite(self, value: Tensor, name: str) -> None:
-        if not torch.isfinite(value):
-            raise NonFiniteLossError(
-                f"The {name} is {value.item()} at step {self.state.global_step}. Training stopped; the model holds "
-                "the mean after the last good step. Lower learning_rate, look for bad values in the batch, or start "
-                "narrower with PosteriorConfig(init_std=...)."
+    def _require_finite(self, value: Tensor, name: str, inputs: Mapping[str, Any] | None = None) -> None:
+        """`inputs`: of the pass, to be looked through for the cause."""
+        if torch.isfinite(value):
+            return
+        tensors = {name: v for name, v in (inputs or {}).items() if isinstance(v, Tensor)}
+        bad = [name for name, v in tensors.items() if not torch.isfinite(v).all()]
+        remedy = "Lower learning_rate, or start narrower with PosteriorConfig(init_std=...)."
+        if bad:
+            remedy = (
+                f"The batch has values in {' and '.join(bad)} that are NaN or infinite: fill them in or drop them."
             )
+        elif inputs is None:
+            remedy = f"Look for bad values in the batch. {remedy}"
+        raise NonFiniteLossError(
+            f"The {name} is {value.item()} at step {self.state.global_step}. Training stopped; the model holds the "
+            f"mean after the last good step. {remedy}"
+        )
 
     @torch.no_grad()
     def _finish_gradients(self, model: nn.Module, window: Window, passes: int) -> None:
