@@ -92,8 +92,9 @@ class TrainingArguments(RunArguments):
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Windows a batch of the evaluation."})
     early_stopping_patience: int | None = field(
         default=None,
-        metadata={"help": "Stop after so many evaluations without a better loss, and keep the best checkpoint."},
-    )
+        metadata={"help": "Stop after so many evaluations without a better --metric_for_best_model (loss; mse, nll, "
+                          "crps), and keep the best checkpoint."},
+    )  # fmt: skip
     halve_learning_rate: bool = field(
         default=False, metadata={"help": "Halve it after each epoch but the first, as Koopa's own training does."}
     )

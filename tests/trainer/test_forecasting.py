@@ -454,6 +454,7 @@ def test_the_recipes_that_come_along_are_valid(recipe: str, channels: int, param
     model, data, posterior, training = parse(str(RECIPES / f"{recipe}.yaml"), "--use_cpu", "--train_file", "x.csv")
     assert posterior.config() == PosteriorConfig() and training.do_train and training.do_eval
     assert (training.load_best_model_at_end, training.eval_strategy) == (True, "epoch")
+    assert (training.metric_for_best_model, training.greater_is_better) == ("mse", False)
     assert training.output_dir == f"outputs/{recipe}"
     table = _series_data.SeriesTable(np.zeros((20000, channels)), list(map(str, range(channels))), None, None)
     train = torch.randn(400, channels, generator=torch.Generator().manual_seed(0))
