@@ -19,10 +19,10 @@ from hf_scorevi.time_series import (
     chronological_splits,
     ett_rows,
     fraction_rows,
+    past_length,
     read_table,
     windows_for,
 )
-from hf_scorevi.time_series.windows import past_length
 
 __all__ = ["DataArguments", "SeriesData", "load_table", "make_windows", "part_rows"]
 

@@ -4,7 +4,7 @@ from .calendar import calendar_features
 from .processor import SeriesProcessor
 from .splits import Splits, chronological_splits, ett_rows, fraction_rows
 from .table import SeriesTable, read_table
-from .windows import SlidingWindows, windows_for
+from .windows import SlidingWindows, past_length, windows_for
 
 __all__ = [
     "SeriesProcessor",
@@ -15,6 +15,7 @@ __all__ = [
     "chronological_splits",
     "ett_rows",
     "fraction_rows",
+    "past_length",
     "read_table",
     "windows_for",
 ]

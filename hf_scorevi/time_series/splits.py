@@ -61,7 +61,7 @@ def chronological_splits(rows: Sequence[int], context_length: int) -> Splits:
 
     Args:
         rows: of training, validation and test (`fraction_rows`, `ett_rows`); validation and test may have none.
-        context_length: L, all time steps that the model looks back of the past.
+        context_length: L, all time steps that the model looks back (`past_length`).
 
     Raises:
         ValueError: not three counts, or a training part that is shorter than the context.

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from ._values import refuse_non_finite, to_array
 
-__all__ = ["SlidingWindows", "windows_for"]
+__all__ = ["SlidingWindows", "past_length", "windows_for"]
 
 # Heads that take lagged values, time features and a mask of what was observed.
 _LAGGED = ("time_series_transformer", "informer", "autoformer")
@@ -140,8 +140,8 @@ def windows_for(
             features; and what `SlidingWindows` refuses.
     """
     kind = config.model_type
-    array, names = to_array(values)
-    channels = 1 if array.ndim == 1 else array.shape[-1]
+    shape = np.shape(values)
+    channels = 1 if len(shape) == 1 else shape[-1]
     if kind not in (*_LAGGED, *_CHANNELS):
         known = ", ".join([*_CHANNELS, *_LAGGED])
         raise ValueError(f"The inputs of a model of type {kind!r} are not known here; known are {known}.")
@@ -153,13 +153,11 @@ def windows_for(
             "The model forecasts some of its channels alone (prediction_channel_indices), which is not supported: set "
             "it to None, or choose the channels of the series."
         )
-    if names is not None:
-        array = values
     lengths = {"context_length": past_length(config), "prediction_length": config.prediction_length, "stride": stride}
     if kind in _CHANNELS:
         if time_features is not None:
             raise ValueError(f"A model of type {kind!r} takes no time_features: leave them out.")
-        return SlidingWindows(array, **lengths)
+        return SlidingWindows(values, **lengths)
     if config.num_static_categorical_features or config.num_static_real_features:
         raise ValueError(
             "The model takes static features, which are not supported: set num_static_categorical_features and "
@@ -167,14 +165,14 @@ def windows_for(
         )
     wanted = config.num_time_features + config.num_dynamic_real_features
     if time_features is None and not wanted:
-        time_features = np.zeros((len(array), 0))
+        time_features = np.zeros((shape[0], 0))
     given = 0 if time_features is None else np.shape(time_features)[-1]
     if given != wanted:
         raise ValueError(
             f"The model takes {wanted} time features (num_time_features + num_dynamic_real_features) of each time "
             f"step, but {given} are given as time_features."
         )
-    return SlidingWindows(array, **lengths, time_features=time_features, univariate=expected == 1)
+    return SlidingWindows(values, **lengths, time_features=time_features, univariate=expected == 1)
 
 
 def past_length(config: PreTrainedConfig) -> int:
