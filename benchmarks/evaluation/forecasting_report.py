@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.evaluation.forecasting_runs import (
-    MEMBERS,
-    METHODS,
-    NUM_SAMPLES,
-    OBSERVATIONS_PER_WEIGHT,
-    STOPPING_SAMPLES,
-)
+from benchmarks.evaluation.forecasting_runs import MEMBERS, METHODS, NOISE_WINDOWS, NUM_SAMPLES
 from benchmarks.evaluation.forecasting_scores import PIT_BINS
 from benchmarks.evaluation.forecasting_tasks import MODELS
+from benchmarks.evaluation.forecasting_training import OBSERVATIONS_PER_WEIGHT, STOPPING_SAMPLES
 from benchmarks.evaluation.report import table
 from hf_scorevi.plots import coverage_diagram
 
@@ -40,10 +35,11 @@ has as many. MC-dropout is AdamW's network with the dropout it was trained with;
 ScoreVI predict by {NUM_SAMPLES} forward passes. ADVI and STL-ADVI learn the same family with the same prior as
 ScoreVI; all three have the library's defaults, but {OBSERVATIONS_PER_WEIGHT} pseudo-observations a weight.
 
-All predictives are mixtures of Gaussians with the noise that is the library's default, proportional to the variance of
-the window that a forecast is made from, of training residuals under the predictive's own components:
-ScoreVI and ADVI learn it while they train, the others have it fitted afterwards. "{METHODS["adamw"]}" is AdamW's
-forecast with one Gaussian noise for all windows instead. No noise is fitted to validation or test windows.
+All predictives are mixtures of Gaussians with noise of the library's default form, proportional to the variance of the
+window that a forecast is made from (for "{METHODS["adamw"]}" of one variance for all windows), fitted to the residuals
+of the predictive's mean for up to {NOISE_WINDOWS:,} training windows. "{METHODS["score_vi_learned"]}" has instead
+what `ScoreVITrainer` learned while training, from residuals of draws, which is a little wider. Nothing is fitted to
+validation or test windows.
 
 MSE and MAE of the predictive mean, in units of the standardised series, over all test windows, steps and channels. NLL
 (nats per value) and CRPS, in closed form, of the mixture. Coverage: how many values lie in central intervals; its

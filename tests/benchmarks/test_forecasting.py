@@ -18,6 +18,7 @@ from benchmarks import forecasting
 from benchmarks.evaluation import forecasting_report as report
 from benchmarks.evaluation import forecasting_runs as runs
 from benchmarks.evaluation import forecasting_tasks as tasks
+from benchmarks.evaluation import forecasting_training as training
 from benchmarks.evaluation.forecasting_scores import LEVELS, PIT_BINS, scores
 from hf_scorevi.metrics import crps_gaussian_mixture, mixture_nll
 from hf_scorevi.time_series import SlidingWindows
@@ -48,7 +49,7 @@ def test_every_method_has_its_figures(arguments: list[str]) -> None:
     assert content["quick"] and content["seeds"] == [0, 1] and content["environment"]["packages"]["transformers"]
     (result,) = content["results"]
     assert list(result["rows"]) == list(runs.METHODS) and result["lengths"] == [12, 6]
-    steps = 2 * math.ceil(result["num_train"] / runs.BATCH)  # of two epochs
+    steps = 2 * math.ceil(result["num_train"] / training.BATCH)  # of two epochs
     for method, found in result["rows"].items():
         assert [run["seed"] for run in found] == [0, 1]
         for run in found:
@@ -134,7 +135,7 @@ def test_noise_of_the_baselines() -> None:
     components = [random.normal(size=(50, 4, 2)) for _ in range(3)]
     as_tensors = [[torch.tensor(values) for values in (own, scale, observed)] for own in components]
     found = [runs.Forecasts(*tensors) for tensors in as_tensors]
-    squares = np.mean([np.square(observed - own) for own in components], axis=0)
+    squares = np.square(observed - np.mean(components, axis=0))
     one = runs.fit_noise(found, one_variance=True).of(*found[0][:2])
     np.testing.assert_allclose(one, squares.mean(), rtol=1e-5)
     noise = runs.fit_noise(found, one_variance=False)
@@ -146,7 +147,7 @@ def test_noise_of_the_baselines() -> None:
 
 @pytest.mark.parametrize("budget", [1, 2, 11, 22, 400, 2660])
 def test_steps_within_the_budget(budget: int) -> None:
-    steps = runs.budget_steps(budget, 10)
+    steps = training.budget_steps(budget, 10)
     cost = [sum(2 if step % 10 == 0 else 1 for step in range(count)) for count in (steps, steps + 1)]
     assert cost[0] <= budget < cost[1]
 
