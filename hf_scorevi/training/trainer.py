@@ -14,7 +14,6 @@ from transformers import DataCollator, EvalPrediction, TrainerCallback
 from transformers.utils import logging
 
 from ..batch_norm import frozen_running_statistics
-from ..errors import NonFiniteLossError
 from ..hub import StoredPosterior, load_posterior
 from ..inference import (
     ClosedFormUpdate,
@@ -39,6 +38,7 @@ from .distributed import average_, reoptimize, require_gradient_sync
 from .figures import training_figures
 from .likelihood import Likelihood, resolve_likelihood, stored_likelihood
 from .mixed_precision import warn_if_rounded
+from .non_finite import non_finite_error, non_finite_inputs
 from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
 from .record import training_record
@@ -276,7 +276,12 @@ class ScoreVITrainer(PosteriorTrainer):
                     require_gradient_sync(model)
             elif not sync:
                 stack.enter_context(self.accelerator.no_sync(model))
-            loss = super().training_step(model, inputs, num_items_in_batch)
+            try:
+                loss = super().training_step(model, inputs, num_items_in_batch)
+            except ValueError as error:  # of a model, or of a distribution, that looks at its values
+                if not non_finite_inputs(inputs):
+                    raise
+                raise non_finite_error("The model refused a batch", self.state.global_step, inputs) from error
         if window.gradient_scale < 1 or not self._scaled:
             self._require_finite(loss, "training loss", inputs)
         return loss
@@ -323,22 +328,9 @@ class ScoreVITrainer(PosteriorTrainer):
         return norm
 
     def _require_finite(self, value: Tensor, name: str, inputs: Mapping[str, Any] | None = None) -> None:
-        """`inputs`: of the pass, to be looked through for the cause."""
-        if torch.isfinite(value):
-            return
-        tensors = {name: v for name, v in (inputs or {}).items() if isinstance(v, Tensor)}
-        bad = [name for name, v in tensors.items() if not torch.isfinite(v).all()]
-        remedy = "Lower learning_rate, or start narrower with PosteriorConfig(init_std=...)."
-        if bad:
-            remedy = (
-                f"The batch has values in {' and '.join(bad)} that are NaN or infinite: fill them in or drop them."
-            )
-        elif inputs is None:
-            remedy = f"Look for bad values in the batch. {remedy}"
-        raise NonFiniteLossError(
-            f"The {name} is {value.item()} at step {self.state.global_step}. Training stopped; the model holds the "
-            f"mean after the last good step. {remedy}"
-        )
+        """`inputs`: of the pass."""
+        if not torch.isfinite(value):
+            raise non_finite_error(f"The {name} is {value.item()}", self.state.global_step, inputs)
 
     @torch.no_grad()
     def _finish_gradients(self, model: nn.Module, window: Window, passes: int) -> None:
