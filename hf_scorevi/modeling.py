@@ -230,6 +230,7 @@ class BayesianModel(Predictor):
         use_mean: bool = False,
         quantile_levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
         paths_per_draw: int | None = None,
+        draws_at_once: int = 1,
         **inputs: Any,
     ) -> ForecastOutput:
         """
@@ -248,7 +249,8 @@ class BayesianModel(Predictor):
             use_mean: forecast with the mean's weights alone.
             quantile_levels: in (0, 1).
             paths_per_draw: sample paths for each draw. Default: one, or of a head that models a distribution what its
-                configuration says (`num_parallel_samples`).
+                configuration says (`num_parallel_samples`), two at least.
+            draws_at_once: as in `predict`; not for heads that model a distribution.
             inputs: as the model's forward takes them, `past_values` (B, L, C) to begin with; for a
                 TimeSeriesTransformer, Informer or Autoformer as its `generate` does.
 
@@ -265,6 +267,7 @@ class BayesianModel(Predictor):
             use_mean=use_mean,
             quantile_levels=quantile_levels,
             paths_per_draw=paths_per_draw,
+            draws_at_once=draws_at_once,
             **self.inputs_of(inputs),
         )
         return found

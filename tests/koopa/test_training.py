@@ -1,6 +1,5 @@
 """Koopa in the Trainer of transformers."""
 
-import pytest
 import torch
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments, set_seed
@@ -63,8 +62,9 @@ def test_learns_a_seasonal_series(tmp_path):
     assert 0.01 < loss < 0.05  # the noise has the variance 0.01
 
 
-def test_its_squared_error_is_not_taken_for_a_likelihood(tmp_path):
-    series = torch.randn(60, 2)
+def test_its_squared_error_is_a_gaussian_likelihood_with_learned_noise(tmp_path):
+    """Each window of this data set counts in full."""
+    series = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
     config = KoopaConfig(
         input_size=2,
         context_length=CONTEXT,
@@ -73,6 +73,13 @@ def test_its_squared_error_is_not_taken_for_a_likelihood(tmp_path):
         hidden_dim=4,
         mask_spectrum=[0],
     )
-    with pytest.raises(ValueError, match="not supported yet"):
-        ScoreVITrainer(KoopaForPrediction(config), arguments(tmp_path), train_dataset=Windows(series)).train()
+    set_seed(0)
+    trainer = ScoreVITrainer(
+        KoopaForPrediction(config), arguments(tmp_path, max_steps=3), train_dataset=Windows(series)
+    )
+    trainer.train()
+    assert trainer.likelihood.kind == "gaussian"
+    assert trainer.likelihood.num_data == (60 - CONTEXT - HORIZON + 1) * HORIZON * 2
+    assert 0.5 < trainer.likelihood.noise.value.item() < 5  # white noise of variance one, forecast badly
+    assert trainer.likelihood.window_noise.factor.shape == (HORIZON, 1)
     assert "loss" not in config.to_dict()
