@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 
@@ -23,8 +24,27 @@ def test_the_cards_are_what_is_written_from_the_files_beside_them(name, tmp_path
     assert {(r.metric_args["weights"], r.metric_type): r.metric_value for r in results} == {
         (row, metric): value for row, own in evaluation["metrics"].items() for metric, value in own.items()
     }
-    for picture in ("reliability.png", "posterior.png"):
+    diagram = "coverage.png" if (CARDS / name / "forecast.png").is_file() else "reliability.png"
+    for picture in (diagram, "posterior.png"):
         assert f"]({picture})" in card and (CARDS / name / picture).is_file()
+
+
+def test_a_forecaster_leaves_its_card_and_a_forecast(tmp_path, monkeypatch):
+    monkeypatch.setattr(make, "ett_rows", lambda length: (300, 0, 60))
+    steps = 360
+    waves = np.sin(2 * np.pi * np.arange(steps)[:, None] / [24, 12, 8]) + np.random.default_rng(0).normal(
+        size=(steps, 3)
+    )
+    index = pd.date_range("2016-07-01", periods=steps, freq="h", name="date")
+    pd.DataFrame(waves[:, [0, 1, 2]], index, ["HUFL", "MULL", "OT"]).to_csv(tmp_path / "ETTh1.csv")
+    options = SimpleNamespace(
+        data_dir=tmp_path, epochs=0.01, output_dir=tmp_path / "out", cards_dir=tmp_path / "cards"
+    )
+    make.make("koopa-etth1-bayesian", options)
+    card = ModelCard.load(tmp_path / "cards" / "koopa-etth1-bayesian" / "README.md")
+    assert "](forecast.png)" in card.text and "](coverage.png)" in card.text
+    assert card.data.pipeline_tag == "time-series-forecasting"
+    assert (tmp_path / "cards" / "koopa-etth1-bayesian" / "forecast.png").is_file()
 
 
 def test_a_run_leaves_its_checkpoint_and_its_card(tmp_path):
