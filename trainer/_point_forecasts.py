@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from transformers import EvalPrediction
 
-from hf_scorevi.inference import NoiseVariance, WindowNoise
 from hf_scorevi.predictive import GAUSSIAN_SCORES, GaussianNoise, gaussian_mixture_scores
 
 __all__ = ["PointForecastMetrics", "forecast_and_scale"]
@@ -45,17 +44,7 @@ class PointForecastMetrics:
         return {k: float(v) for k, v in zip(GAUSSIAN_SCORES, scores, strict=True) if not v.isnan()}
 
     def _fitted(self, squares: Tensor, scale: Tensor) -> GaussianNoise:
-        """To squared residuals, (B, H, C), by the means in closed form that training takes."""
+        """To squared residuals, (B, H, C), by the means in closed form that `ScoreVITrainer` takes."""
         if isinstance(self._given, float):
             return GaussianNoise(torch.tensor(self._given))
-        if self._given in ("auto", "window"):
-            window = WindowNoise()
-            window.observe(squares, scale)
-            window.update()
-            assert window.factor is not None
-            return GaussianNoise(window.factor, window.floor)
-        noise = NoiseVariance(self._given)
-        noise.observe(squares)
-        noise.update()
-        assert noise.value is not None
-        return GaussianNoise(noise.value)
+        return GaussianNoise.fit(squares, "window" if self._given == "auto" else self._given, scale)

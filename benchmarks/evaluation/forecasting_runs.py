@@ -15,7 +15,6 @@ from transformers import set_seed
 
 from benchmarks.evaluation.forecasting_tasks import Data, Task, new_model
 from benchmarks.evaluation.forecasting_training import EVAL_BATCH, train_bayesian, train_point
-from hf_scorevi.inference import NoiseVariance, WindowNoise
 from hf_scorevi.posterior import draw_seed
 from hf_scorevi.predictive import GaussianNoise
 from hf_scorevi.time_series import SlidingWindows
@@ -90,17 +89,7 @@ def fit_noise(components: Sequence[Forecasts], one_variance: bool) -> GaussianNo
     """Of the forms that `ScoreVITrainer` learns, to the squared residuals of the components' mean."""
     _, scale, observed = components[0]
     squares = (observed - torch.stack([found.values for found in components]).mean(0)).square()
-    if one_variance:
-        noise = NoiseVariance()
-        noise.observe(squares)
-        noise.update()
-        assert noise.value is not None
-        return GaussianNoise(noise.value)
-    window = WindowNoise()
-    window.observe(squares, scale)
-    window.update()
-    assert window.factor is not None
-    return GaussianNoise(window.factor, window.floor)
+    return GaussianNoise.fit(squares, "model" if one_variance else "window", scale)
 
 
 def predictive(

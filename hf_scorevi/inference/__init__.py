@@ -10,7 +10,6 @@ from .proximal import mean_step, objective, precision_ratio, precision_ratio_wit
 from .schedule import ProximalSchedule
 from .statistics import ScoreStatistic
 from .update import PosteriorUpdate
-from .window_noise import WindowNoise
 
 __all__ = [
     "GRANULARITIES",
@@ -23,7 +22,6 @@ __all__ = [
     "PosteriorUpdate",
     "ProximalSchedule",
     "ScoreStatistic",
-    "WindowNoise",
     "gaussian_kl",
     "gradient_update",
     "mean_step",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from ..inference import NoiseVariance
+
 __all__ = ["GaussianNoise"]
+
+_FLOOR = 0.1  # of the mean squared scale of a channel's windows
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,39 @@ class GaussianNoise:
 
     variance: Tensor
     floor: Tensor | None = None
+
+    @classmethod
+    def fit(cls, squares: Tensor, granularity: str, scale: Tensor | None = None) -> GaussianNoise:
+        """
+        The noise that squared residuals show, in closed form: their mean, for each of what has a variance of its own.
+
+        For windows it is s_h² (scale² + floor), with one s_h² for each step of the horizon, the mean of squared
+        residual / (scale² + floor). A series whose level and spread drift has noise that drifts along. The floor, a
+        tenth of the mean squared scale of a channel, keeps a window that is nearly constant from being taken for one
+        without noise.
+
+        Args:
+            squares: (N, ..., H, C), in squared units of the target.
+            granularity: as of `NoiseVariance`, or `"window"`.
+            scale: of the windows, (N, 1, C), in units of the target.
+
+        Raises:
+            ValueError: residuals that are not finite, or that lack the granularity's dimensions.
+        """
+        if not bool(squares.isfinite().all()):
+            raise ValueError("There are residuals that are not finite, and no noise variance to fit to them.")
+        if granularity != "window":
+            noise = NoiseVariance(granularity)
+            noise.observe(squares)
+            noise.update()
+            assert noise.value is not None
+            return cls(noise.value)
+        assert scale is not None
+        squared_scale = scale.double().square()
+        tiny = torch.finfo(torch.float32).tiny
+        floor = (_FLOOR * squared_scale.mean((0, 1))).clamp_min(tiny)
+        factor = (squares.double() / (squared_scale + floor)).mean((0, 2)).unsqueeze(1).clamp_min(tiny)
+        return cls(factor.cpu(), floor.cpu())
 
     def of(self, outputs: Tensor, scale: Tensor | None = None) -> Tensor:
         """

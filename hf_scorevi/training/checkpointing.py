@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from transformers.trainer_utils import sort_checkpoints
 
 from ..errors import PosteriorCheckpointError
 from ..hub import StoredPosterior, load_posterior, write_aside
-from ..inference import NoiseVariance, PosteriorUpdate, WindowNoise
+from ..inference import NoiseVariance, PosteriorUpdate
 from ..posterior import Posterior
 
 __all__ = [
@@ -40,33 +40,27 @@ _NOISE = "noise."
 
 
 def save_state(
-    folder: str | os.PathLike[str],
-    update: PosteriorUpdate,
-    noise: Sequence[NoiseVariance | WindowNoise] = (),
-    write: bool = True,
+    folder: str | os.PathLike[str], update: PosteriorUpdate, noise: NoiseVariance | None = None, write: bool = True
 ) -> None:
     """
     Averages, counters, the prior and the noise, which a resumed run continues from. All processes call it, one writes.
     """
     values = update.state_dict()
-    for i, part in enumerate(noise):
-        values |= {f"{_NOISE}{i}.{name}": value for name, value in part.state_dict().items()}
+    if noise is not None:
+        values |= {_NOISE + name: value for name, value in noise.state_dict().items()}
     if write:
         state = {name: value.detach().cpu().contiguous() for name, value in values.items()}
         write_aside(Path(folder) / STATE_NAME, lambda path: save_file(state, path))
 
 
-def load_state(
-    folder: str | os.PathLike[str], update: PosteriorUpdate, noise: Sequence[NoiseVariance | WindowNoise] = ()
-) -> None:
+def load_state(folder: str | os.PathLike[str], update: PosteriorUpdate, noise: NoiseVariance | None = None) -> None:
     """The inverse of `save_state`."""
     path = Path(folder) / STATE_NAME
     try:
         state = load_file(path)
         update.load_state_dict({name: value for name, value in state.items() if not name.startswith(_NOISE)})
-        for i, part in enumerate(noise):
-            own = f"{_NOISE}{i}."
-            part.load_state_dict({k.removeprefix(own): v for k, v in state.items() if k.startswith(own)})
+        if noise is not None:
+            noise.load_state_dict({k.removeprefix(_NOISE): v for k, v in state.items() if k.startswith(_NOISE)})
     except (SafetensorError, OSError, KeyError) as error:
         raise PosteriorCheckpointError(
             f"{path} cannot be read ({error!r}), so training cannot be resumed exactly. Resume from an earlier "

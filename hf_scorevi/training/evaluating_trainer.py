@@ -48,6 +48,8 @@ __all__ = ["EvaluatingTrainer", "PosteriorPrediction"]
 
 # Examples for which a draw is used before the next is made, so that the noise costs little beside the passes.
 _GROUP_EXAMPLES = 128
+# Training examples and draws by which the noise of the predictive is measured.
+_NOISE_EXAMPLES, _NOISE_DRAWS = 1024, 4
 
 Prediction = BatchPrediction | GaussianPrediction | DensityPrediction
 
@@ -93,7 +95,7 @@ class EvaluatingTrainer(PushingTrainer):
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self._batch_norm_stale = False
+        self._batch_norm_stale = self._noise_stale = False
         self._draw_statistics: list[RunningStatistics] = []
         self.evaluation, self._evaluated_step = None, -1
         self._make_collector, self._batch_prediction, self._details = None, None, ()
@@ -232,27 +234,73 @@ class EvaluatingTrainer(PushingTrainer):
         scale = 1.0 if self.recalibration is None else self.recalibration.posterior_scale
         return self.posterior.sampled(draw_seed(self.args.seed, draw), scale)
 
-    def _refresh_batch_norm(self) -> None:
-        """Give batch normalisation the mean's statistics, if weights have moved since it last had them."""
+    def _refresh(self) -> None:
+        """
+        What depends on the weights and is taken from training data, if they have moved since it last was: batch
+        normalisation's statistics, of the mean, and then the noise of the predictive.
+        """
         if self._batch_norm_stale and self._gathers_statistics:
             self._follow_model()
             self._gather_statistics()
             self._batch_norm_stale = False
+        likelihood = self.likelihood
+        if self._noise_stale and likelihood is not None and likelihood.learns_noise and self.train_dataset is not None:
+            self._follow_model()
+            self._measure_noise(likelihood)
+            self._noise_stale = False
+
+    def _measure_noise(self, likelihood: Likelihood) -> None:
+        """
+        The noise of the predictive: of the residuals of its mean on training examples. Those of training passes, from
+        which the likelihood's is learned, have the draws' own variance and that of dropout in them.
+
+        The mean is that of few draws; what their variance adds to its squared residuals is taken off.
+        """
+        head, noise, model = self.head, likelihood.noise, self._plain_model()
+        assert head is not None and noise is not None
+        size = self.args.per_device_eval_batch_size
+        batches = [self._prepare_inputs(batch) for batch in self._training_batches(size, -(-_NOISE_EXAMPLES // size))]
+        draws: list[list[Tensor]] = [[] for _ in batches]
+        scales: list[Tensor] = []
+        training = model.training
+        model.eval()
+        try:
+            for draw in range(_NOISE_DRAWS):
+                with self._sampled(draw), torch.no_grad(), self.compute_loss_context_manager():
+                    for found, inputs in zip(draws, batches, strict=True):
+                        outputs = model(**inputs)
+                        found.append(head.predicted(outputs).float())
+                        if likelihood.windowed and not draw:
+                            scales.append(outputs["scale"])
+        finally:
+            model.train(training)
+        squares = []
+        for found, inputs in zip(draws, batches, strict=True):
+            forecasts = torch.stack(found)
+            target = head.observed(inputs[head.target]).reshape(forecasts.shape[1:])
+            squares.append((forecasts.mean(0) - target).square() - forecasts.var(0) / _NOISE_DRAWS)
+        granularity = "window" if likelihood.windowed else noise.granularity
+        scale = torch.cat(scales) if likelihood.windowed else None
+        likelihood.measured = GaussianNoise.fit(torch.cat(squares), granularity, scale)
 
     @property
     def _gathers_statistics(self) -> bool:
         batches = self.args.batch_norm_batches if self.train_dataset is not None else 0
         return bool(batches) and has_running_statistics(self.model)
 
-    def _gather_statistics(self) -> None:
-        """For the weights that are in place."""
+    def _training_batches(self, size: int, number: int) -> Iterator[Any]:
+        """At most so many, spread over the training data."""
         dataset, collate = self.train_dataset, self.data_collator
         assert dataset is not None
         if isinstance(dataset, datasets.Dataset):
             dataset = self._remove_unused_columns(dataset, description="training")
         else:
             collate = self._get_collator_with_removed_columns(collate, description="training")
-        batches = spread_batches(dataset, collate, self.args.train_batch_size, self.args.batch_norm_batches)
+        return spread_batches(dataset, collate, size, number)
+
+    def _gather_statistics(self) -> None:
+        """For the weights that are in place."""
+        batches = self._training_batches(self.args.train_batch_size, self.args.batch_norm_batches)
         with self.compute_loss_context_manager():
             refresh_running_statistics(self._plain_model(), (self._prepare_inputs(batch) for batch in batches))
 
@@ -268,7 +316,7 @@ class EvaluatingTrainer(PushingTrainer):
 
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""
-        self._refresh_batch_norm()
+        self._refresh()
         head, self._calibration.scores = self.head, ()
         self._calibration.independent = self._problem_type == "multi_label_classification"
         if head is not None and (head.kind == "gaussian" or head.forecasts):
@@ -306,6 +354,7 @@ class EvaluatingTrainer(PushingTrainer):
         Args:
             return_logits: keep every draw's logits in it, (S, B, K).
         """
+        self._refresh()
         head, noise = self.head, self._noise
         independent = self._problem_type == "multi_label_classification"
         if self.args.prediction_loss_only:

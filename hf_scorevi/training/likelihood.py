@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from ..heads import Head, find_head
 from ..hub import StoredPosterior
-from ..inference import NoiseVariance, WindowNoise
+from ..inference import NoiseVariance
 from ..posterior import PosteriorConfig, resolve_temperature
 from ..predictive import GaussianNoise
 from ..time_series import SlidingWindows
@@ -24,7 +24,7 @@ from ..time_series import SlidingWindows
 __all__ = ["Likelihood", "resolve_likelihood", "stored_likelihood"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Likelihood:
     """
     −log p(data|θ) = num_data · loss_scale · (mean loss) + const, tempered by T.
@@ -33,13 +33,15 @@ class Likelihood:
         num_data: N, terms of the likelihood of which the loss is the mean.
         temperature: T.
         noise: of a Gaussian, behind a squared error; `None` for a loss that is a negative log-likelihood in nats.
-        window_noise: of the predictive, if its noise is proportional to the variance of the window.
+        windowed: whether the noise of the predictive is proportional to the variance of the window.
+        measured: the noise of the predictive, as it was last measured, with the weights then.
     """
 
     num_data: int
     temperature: float
     noise: NoiseVariance | None = None
-    window_noise: WindowNoise | None = None
+    windowed: bool = False
+    measured: GaussianNoise | None = None
 
     @property
     def kind(self) -> str:
@@ -63,38 +65,35 @@ class Likelihood:
     def stored(self) -> dict[str, Any]:
         """As `posterior_config.json` has it."""
         values: dict[str, Any] = {"kind": self.kind, "loss_scale": self.loss_scale}
-        if self.noise is not None and self.noise.value is not None:
-            values["noise_variance"] = self.noise.value.tolist()
-        if self.window_noise is not None and self.window_noise.factor is not None:
-            found = {"factor": self.window_noise.factor, "floor": self.window_noise.floor}
-            values["window_noise"] = {name: value.tolist() for name, value in found.items() if value is not None}
-        return values
+        predictive = self.predictive_noise
+        if self.windowed and predictive is not None and predictive.floor is not None:
+            values["window_noise"] = {"factor": predictive.variance.tolist(), "floor": predictive.floor.tolist()}
+        variance = predictive.variance if predictive is not None and not self.windowed else None
+        if variance is None and self.noise is not None:
+            variance = self.noise.value
+        return values | ({} if variance is None else {"noise_variance": variance.tolist()})
 
     @property
-    def learned(self) -> list[NoiseVariance | WindowNoise]:
-        """What is learned from residuals."""
-        noise = [self.noise] if self.noise is not None and self.noise.learned else []
-        return [*noise, *([self.window_noise] if self.window_noise is not None else [])]
+    def learns_noise(self) -> bool:
+        """Whether the noise is learned from residuals."""
+        return self.noise is not None and self.noise.learned
 
     @property
     def predictive_noise(self) -> GaussianNoise | None:
-        """Of the predictive, if it has a Gaussian's, and it is known."""
-        if self.window_noise is not None:
-            factor, floor = self.window_noise.factor, self.window_noise.floor
-            return None if factor is None else GaussianNoise(factor, floor)
-        known = self.noise is not None and self.noise.value is not None
-        return GaussianNoise(self.noise.value) if known else None  # type: ignore[union-attr,arg-type]
+        """Of the predictive, if it is a Gaussian's, and known."""
+        if self.measured is not None or self.windowed or self.noise is None or self.noise.value is None:
+            return self.measured
+        return GaussianNoise(self.noise.value)
 
 
 def stored_likelihood(stored: StoredPosterior) -> Likelihood | None:
     """The inverse of `Likelihood.stored`; `None` if it was not recorded."""
     if not stored.likelihood:
         return None
-    gaussian, predictive = stored.likelihood["kind"] == "gaussian", stored.noise
-    noise = _noise(stored.config, stored.noise_variance) if gaussian else None
+    noise = _noise(stored.config, stored.noise_variance) if stored.likelihood["kind"] == "gaussian" else None
+    predictive = stored.noise if noise is not None and noise.learned else None
     windowed = predictive is not None and predictive.floor is not None
-    window = WindowNoise(predictive.variance, predictive.floor) if windowed else None  # type: ignore[union-attr]
-    return Likelihood(stored.num_data, stored.temperature, noise, window)
+    return Likelihood(stored.num_data, stored.temperature, noise, windowed, predictive)
 
 
 def resolve_likelihood(
@@ -125,7 +124,7 @@ def resolve_likelihood(
             f"{type(model).__name__} tells no scale of its windows for a noise that is proportional to it; choose "
             "another PosteriorConfig(noise_variance=...)."
         )
-    return Likelihood(num_data, temperature, _noise(config), WindowNoise() if windowed else None)
+    return Likelihood(num_data, temperature, _noise(config), windowed)
 
 
 def _count(head: Head, dataset: Any) -> int:

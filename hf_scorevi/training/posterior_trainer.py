@@ -39,7 +39,7 @@ class PosteriorTrainer(EvaluatingTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As `Trainer`'s, with the posterior. Mean and posterior are whole files even of a sharded checkpoint."""
-        self._refresh_batch_norm()
+        self._refresh()
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if plugin is None or "FULL_STATE_DICT" in str(plugin.state_dict_type):
             super().save_model(output_dir, _internal_call)

@@ -176,7 +176,7 @@ class ScoreVITrainer(PosteriorTrainer):
             self._build_posterior()
         self._resolved_likelihood()  # what cannot be a likelihood is refused before anything is prepared
         output = super()._inner_training_loop(*args, **kwargs)
-        self._refresh_batch_norm()
+        self._refresh()
         return output
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -209,7 +209,7 @@ class ScoreVITrainer(PosteriorTrainer):
         window = self._window
         if window is None or window.complete:
             window = self._begin_window()
-        self._batch_norm_stale = True
+        self._batch_norm_stale = self._noise_stale = True
         repeated = self.args.mc_samples > 1 or (window.statistic is not None and window.statistic.pairs)
         random_state = RandomState(self.args.device) if repeated else None  # reading it waits for the device
         losses: list[Tensor] = []
@@ -298,20 +298,18 @@ class ScoreVITrainer(PosteriorTrainer):
         differs between steps or channels, the loss is the mean of squared residuals weighted by its inverse variance.
         """
         likelihood = self.likelihood
-        if likelihood is None or not likelihood.learned or not model.training:
+        if likelihood is None or not likelihood.learns_noise or not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        noise, window_noise, head = likelihood.noise, likelihood.window_noise, self.head
+        noise, head = likelihood.noise, self.head
         assert noise is not None and head is not None
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         squares = loss.detach()
-        if noise.granularity != "model" or window_noise is not None:
+        if noise.granularity != "model":
             predicted = head.predicted(outputs)
             squares = (predicted - head.observed(inputs[head.target]).reshape(predicted.shape)).square()
             weights = noise.weights(squares)
             if weights is not None:
                 loss = (squares * weights).mean()
-            if window_noise is not None:
-                window_noise.observe(squares, outputs["scale"])
         noise.observe(squares)
         return (loss, outputs) if return_outputs else loss
 
@@ -340,10 +338,10 @@ class ScoreVITrainer(PosteriorTrainer):
             torch._foreach_mul_(grads, 1 / passes)
         if window.statistic is not None and not self.is_fsdp_enabled:
             average_(grads)
-        if window.statistic is not None:
-            for noise in self._resolved_likelihood().learned:
-                average_(noise.observed())
-                noise.update()
+        noise = self._resolved_likelihood().noise
+        if window.statistic is not None and noise is not None:
+            average_(noise.observed())
+            noise.update()
         scale = window.gradient_scale / self._resolved_likelihood().weight
         for bucket in self.posterior.buckets:
             found = {i: grad for i in bucket if (grad := self.posterior.grad(i)) is not None}
@@ -403,14 +401,14 @@ class ScoreVITrainer(PosteriorTrainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.update is not None:
-            save_state(output_dir, self.update, self._resolved_likelihood().learned, self.args.should_save)
+            save_state(output_dir, self.update, self._resolved_likelihood().noise, self.args.should_save)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             self._prepare_update()
             assert self.update is not None
             load_posterior_into(self.posterior, checkpoint, self.model)
-            load_state(checkpoint, self.update, self._resolved_likelihood().learned)
+            load_state(checkpoint, self.update, self._resolved_likelihood().noise)
         super()._load_optimizer_and_scheduler(checkpoint)
 
 

@@ -81,5 +81,5 @@ def test_its_squared_error_is_a_gaussian_likelihood_with_learned_noise(tmp_path)
     assert trainer.likelihood.kind == "gaussian"
     assert trainer.likelihood.num_data == (60 - CONTEXT - HORIZON + 1) * HORIZON * 2
     assert 0.5 < trainer.likelihood.noise.value.item() < 5  # white noise of variance one, forecast badly
-    assert trainer.likelihood.window_noise.factor.shape == (HORIZON, 1)
+    assert trainer.likelihood.predictive_noise.variance.shape == (HORIZON, 1)
     assert "loss" not in config.to_dict()

@@ -1,6 +1,12 @@
 import torch
 
-from hf_scorevi.predictive import ClassCollector, GaussianNoise, PredictiveOutput, RegressionCollector, RegressionOutput
+from hf_scorevi.predictive import (
+    ClassCollector,
+    GaussianNoise,
+    PredictiveOutput,
+    RegressionCollector,
+    RegressionOutput,
+)
 
 
 def collected(collector, draws):
@@ -47,4 +53,9 @@ def test_a_regression_s_parts():
     torch.testing.assert_close(out.mean, draws.mean(0))
     torch.testing.assert_close(out.variance, draws.var(0) + 0.5)
     assert out.quantiles.shape == (3, 6, 2) and (out.quantiles.diff(dim=0) > 0).all()
-    assert collected(RegressionCollector(GaussianNoise(torch.tensor(0.5)), (0.5,), False), draws[:1]).epistemic_variance.abs().max() == 0
+    assert (
+        collected(RegressionCollector(GaussianNoise(torch.tensor(0.5)), (0.5,), False), draws[:1])
+        .epistemic_variance.abs()
+        .max()
+        == 0
+    )

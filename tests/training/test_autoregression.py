@@ -91,8 +91,11 @@ def check(trainer, expected, tolerance=0.03):
 
 @pytest.mark.parametrize(
     ("horizon", "channels", "batch_size", "steps"),
-    [(1, 1, WINDOWS, 400), (8, 1, WINDOWS, 400), (1, 5, WINDOWS, 400), (8, 5, WINDOWS, 400)]
-    + [(1, 5, WINDOWS // 4, 1500), (8, 1, WINDOWS // 4, 1500)],
+    [
+        *((horizon, channels, WINDOWS, 400) for horizon in (1, 8) for channels in (1, 5)),
+        (1, 5, WINDOWS // 4, 1500),
+        (8, 1, WINDOWS // 4, 1500),
+    ],
 )
 def test_weights_and_noise_whatever_batch_horizon_and_channels(tmp_path, horizon, channels, batch_size, steps):
     data, _ = windows(horizon, channels)

@@ -100,11 +100,10 @@ def under_draws(trainer, run):
 
 def variance_under(trainer, outputs) -> torch.Tensor:
     """Of the noise, by its definition, (B, H, C)."""
-    likelihood, shape = trainer.likelihood, outputs.prediction_outputs.shape
-    if likelihood.window_noise is None:
-        return likelihood.noise.value.expand(shape)
-    noise = likelihood.window_noise
-    return (noise.factor * (outputs.scale.double().square() + noise.floor)).expand(shape)
+    noise, shape = trainer.likelihood.predictive_noise, outputs.prediction_outputs.shape
+    if noise.floor is None:
+        return noise.variance.expand(shape)
+    return (noise.variance * (outputs.scale.double().square() + noise.floor)).expand(shape)
 
 
 def gaussian_figures(means, variance, target) -> dict[str, float]:
@@ -249,26 +248,40 @@ def test_the_noise_is_learned_from_the_residuals_of_training(tmp_path, kind):
     trainer.save_model()
     stored = json.loads((tmp_path / "posterior_config.json").read_text())["likelihood"]
     assert stored["kind"] == "gaussian" and np.shape(stored["noise_variance"]) == shape
-    assert stored["noise_variance"] == noise.value.tolist()
+    predictive = trainer.likelihood.predictive_noise
+    assert stored["noise_variance"] == (noise.value if kind == "window" else predictive.variance).tolist()
     assert ("window_noise" in stored) == (kind == "window")
     check_gaussian_figures(trainer)
 
 
-def test_the_noise_of_windows_is_learned_from_the_residuals_of_training(tmp_path):
-    trainer = trainer_of(tmp_path, tiny_koopa(), max_steps=5)
-    residuals = Residuals(trainer)
-    trainer.train()
-    noise = trainer.likelihood.window_noise
-    floor = residuals.averaged(lambda _, scale: 0.1 * scale.square().mean((0, 1)))
-    torch.testing.assert_close(noise.floor, floor, rtol=1e-5, atol=0)
-    # each pass is divided by the floor that was known before it, which moves a little from step to step
-    factor = residuals.averaged(lambda squares, scale: (squares / (scale.square() + floor)).mean((0, 2)).unsqueeze(1))
-    torch.testing.assert_close(noise.factor, factor, rtol=0.05, atol=0)
+@pytest.mark.parametrize("kind", GRANULARITIES)
+def test_the_predictive_s_is_measured_from_residuals_of_its_mean(tmp_path, kind):
+    """Without dropout, and without what the variance of four draws adds to the squared residuals of their mean."""
+    config = PosteriorConfig(noise_variance=kind, init_std=0.1)
+    trainer = trained(tmp_path, tiny_koopa(dropout=0.5), config, per_device_eval_batch_size=64)
+    batch, model = batch_of(trainer.train_dataset), trainer.model.eval()
+    draws = []
+    for draw in range(4):
+        with torch.no_grad(), trainer.posterior.sampled(draw_seed(trainer.args.seed, draw)):
+            draws.append(model(**batch))
+    forecasts = torch.stack([outputs.prediction_outputs for outputs in draws]).double()
+    squares = (forecasts.mean(0) - batch["future_values"]).square() - forecasts.var(0) / 4
+    noise = trainer.likelihood.predictive_noise
+    if kind == "window":
+        scale = draws[0].scale.double().square()
+        floor = 0.1 * scale.mean((0, 1))
+        torch.testing.assert_close(noise.floor, floor, rtol=1e-5, atol=0)
+        expected = (squares / (scale + floor)).mean((0, 2)).unsqueeze(1)
+    else:
+        assert noise.floor is None
+        keep = {"channel": (0, 1), "horizon": (0, 2), "element": (0,)}.get(kind, (0, 1, 2))
+        expected = squares.mean(keep).reshape(GRANULARITIES[kind])
+    torch.testing.assert_close(noise.variance, expected, rtol=1e-4, atol=0)
 
 
 def test_a_noise_that_is_given_stays(tmp_path):
     trainer = trained(tmp_path, tiny_koopa(), PosteriorConfig(noise_variance=0.2, init_std=0.1))
-    assert trainer.likelihood.noise.value.item() == 0.2 and trainer.likelihood.window_noise is None
+    assert trainer.likelihood.noise.value.item() == 0.2 and trainer.likelihood.measured is None
     check_gaussian_figures(trainer)
 
 
@@ -276,8 +289,8 @@ def everything(trainer) -> dict[str, torch.Tensor]:
     values = {f"mean.{name}": value.detach().clone() for name, value in trainer.model.state_dict().items()}
     values |= {f"precision.{name}": value.clone() for name, value in trainer.posterior.precision.items()}
     values |= {f"state.{name}": value.clone() for name, value in trainer.update.state_dict().items()}
-    for i, noise in enumerate(trainer.likelihood.learned):
-        values |= {f"noise.{i}.{name}": value.clone() for name, value in noise.state_dict().items()}
+    values |= {f"noise.{name}": value.clone() for name, value in trainer.likelihood.noise.state_dict().items()}
+    values["predictive noise"] = trainer.likelihood.predictive_noise.variance
     return values
 
 

@@ -40,7 +40,7 @@ def test_a_regression_head_learns_its_noise_or_takes_it():
     model = tiny_vit(num_labels=1)
     likelihood = resolve_likelihood(model, PosteriorConfig(), images(24), 1)
     assert likelihood.kind == "gaussian"
-    assert likelihood.learned == [likelihood.noise]
+    assert likelihood.learns_noise
     assert likelihood.predictive_noise is None
     likelihood = resolve_likelihood(model, PosteriorConfig(noise_variance=0.25, temperature=1), images(24), 1)
     assert (likelihood.kind, likelihood.loss_scale, likelihood.weight) == ("gaussian", 2.0, 48)
