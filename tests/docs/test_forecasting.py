@@ -24,8 +24,13 @@ def test_the_blocks_run(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)
-    assert len(blocks) == 3 and isinstance(names["trainer"].model, KoopaForPrediction)
+    assert len(blocks) == 5 and isinstance(names["trainer"].model, KoopaForPrediction)
     assert names["trainer"].likelihood.num_data == (280 - 48) * 2
     assert names["lower"].shape == (1, 24, 2) and bool((names["lower"] < names["upper"]).all())
-    assert names["out"].mean.shape == (len(names["windows_for"](names["config"], names["series"][names["test"]])), 24, 2)
+    assert names["out"].mean.shape == (
+        len(names["windows_for"](names["config"], names["series"][names["test"]])),
+        24,
+        2,
+    )
+    assert all((tmp_path / f"{name}.png").is_file() for name in ("forecast", "pit", "coverage"))
     assert 50 < float(names["forecast"].mean[..., 0].mean()) < 150
