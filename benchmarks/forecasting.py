@@ -4,6 +4,7 @@ Forecasting on the series of the Koopa paper: AdamW, MC-dropout, a deep ensemble
     python benchmarks/forecasting.py --data-dir PATH                    # ETTh1, ILI, Exchange: hours on one core
     python benchmarks/forecasting.py --data-dir PATH --tasks etth2 --models koopa --methods adamw score_vi
     python benchmarks/forecasting.py --quick                            # a made series and a tiny network, seconds
+    python benchmarks/forecasting.py --report a.json b.json             # one report of earlier results
 
 Prints a report in Markdown, and writes it to report.md with pictures and, with all figures, results.json. A run that
 the output folder has already is not made again, so that the whole can be made in parts.
@@ -126,8 +127,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, default=3, help="runs of each method (default: 3)")
     add("--epochs", type=int, help="at most; default: 10, with --quick 2")
     add("--output-dir", type=Path, default=RESULTS, help=f"default: {RESULTS}; runs that it has are not made again")
-    add("--quick", action="store_true", help="a made series and a tiny Koopa: whether it works")
+    add("--quick", action="store_true", help="a made series and tiny networks: whether it works")
+    add("--report", nargs="+", type=Path, metavar="RESULTS", help="no run: one report of these results.json")
     args = parser.parse_args(argv)
+    if args.report:
+        return args
     args.epochs = (2 if args.quick else 10) if args.epochs is None else args.epochs
     if args.seeds < 1 or args.epochs < 1:
         parser.error("--seeds and --epochs must be at least 1")
@@ -145,12 +149,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = parse_arguments(argv)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    torch.set_num_threads(1)  # the figures would depend on their number
-    (options.output_dir / "runs").mkdir(parents=True, exist_ok=True)
+def run_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything that was asked for, as results.json has it."""
     tasks = {"made": MADE} if options.quick else {name: TASKS[name] for name in dict.fromkeys(options.tasks)}
     found = [
         run_task(name, task, model, horizon, options)
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     facts = environment()
     facts["packages"] |= {name: package_version(name) for name in ("transformers", "accelerate")}
-    content = {
+    return {
         "environment": facts,
         "seeds": list(range(options.seeds)),
         "epochs": options.epochs,
@@ -168,6 +168,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         "quick": options.quick,
         "results": found,
     }
+
+
+def together(files: Sequence[Path]) -> dict[str, Any]:
+    """Results of several calls of the program, which may be of different methods; all else is the first one's."""
+    contents = [json.loads(file.read_text()) for file in files]
+    return contents[0] | {"results": [result for content in contents for result in content["results"]]}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse_arguments(argv)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)  # the figures would depend on their number
+    (options.output_dir / "runs").mkdir(parents=True, exist_ok=True)
+    content = together(options.report) if options.report else run_all(options)
     (options.output_dir / "results.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     report = markdown(content)
     (options.output_dir / "report.md").write_text(report)

@@ -129,6 +129,11 @@ def _series_head(name: str, config: Any) -> Head:
             f"With loss='nll' and prediction_length=1 {name} loses the dimension of the horizon, and compares each "
             "window with the others. Choose loss='mse', or forecast two steps or more."
         )
+    if kind == "nll" and "TSMixer" in name and config.distribution_output == "negative_binomial":
+        raise ValueError(
+            f"{name}.generate multiplies counts by the scale of the window twice, so that its forecasts are far too "
+            "large. Choose another distribution_output, or PatchTST."
+        )
     return Head(
         kind,
         horizon if kind == "nll" else horizon * channels,  # the density is that of all channels of a step together

@@ -65,13 +65,17 @@ def numpy(*tensors):
     return [tensor.double().numpy() for tensor in tensors]
 
 
-@pytest.mark.parametrize("kind", ["student_t", "normal", "negative_binomial"])
+DISTRIBUTIONS = ("student_t", "normal", "negative_binomial")
+DENSITIES = [
+    *(("patchtst", 6, kind) for kind in DISTRIBUTIONS),
+    *(("mixer", 6, kind) for kind in DISTRIBUTIONS[:2]),
+    *((name, horizon, kind) for name in AUTOREGRESSIVE for horizon in (1, 6) for kind in DISTRIBUTIONS),
+]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(
-    ("name", "horizon"),
-    [("patchtst", 6), ("mixer", 6), *((name, horizon) for name in AUTOREGRESSIVE for horizon in (1, 6))],
-)
-def test_terms_times_loss_are_minus_the_log_likelihood(name, horizon, channels, kind):
+@pytest.mark.parametrize(("name", "horizon", "kind"), DENSITIES)
+def test_terms_times_loss_are_minus_the_log_likelihood(name, horizon, kind, channels):
     settings = {} if name in AUTOREGRESSIVE else {"loss": "nll"}
     model = FORECASTERS[name](channels, prediction_length=horizon, distribution_output=kind, **settings)
     batch, head = batch_for(model), find_head(model)
@@ -193,6 +197,11 @@ def test_losses_of_no_data_are_refused_and_the_way_out_named(model, remedy):
 def test_a_density_of_one_step_that_mixes_windows_is_refused(make):
     with pytest.raises(ValueError, match=r"compares each window with the others.*loss='mse'"):
         find_head(make(1, prediction_length=1, loss="nll"))
+
+
+def test_counts_that_are_scaled_twice_are_refused():
+    with pytest.raises(ValueError, match=r"counts by the scale of the window twice.*another distribution_output"):
+        find_head(tiny_mixer(2, loss="nll", distribution_output="negative_binomial"))
 
 
 def test_outputs_without_the_prediction_are_told():

@@ -91,6 +91,18 @@ def test_runs_are_made_once(arguments: list[str], capsys: pytest.CaptureFixture[
     assert not any("±" in line for line in changed)
 
 
+def test_one_report_of_two_results(arguments: list[str], tmp_path: Path) -> None:
+    file = Path(arguments[-1]) / "results.json"
+    content = json.loads(file.read_text())
+    del content["results"][0]["rows"]["ensemble"]
+    content["results"][0]["title"] = "another series"
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    forecasting.main(["--report", str(file), str(tmp_path / "other.json"), "--output-dir", str(tmp_path)])
+    text = (tmp_path / "report.md").read_text()
+    first, second = text[text.index("## a made series") :].split("## another series")
+    assert "| deep ensemble |" in first and "| deep ensemble |" not in second and "| ScoreVI |" in second
+
+
 def test_scores_against_scipy_and_the_metrics() -> None:
     random = np.random.default_rng(0)
     samples, targets = random.normal(0, 1, (3, 150, 4, 2)), random.normal(0.2, 1.2, (150, 4, 2))

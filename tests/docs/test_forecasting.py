@@ -24,7 +24,7 @@ def test_the_blocks_run(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)
-    assert len(blocks) == 3 and isinstance(names["trainer"].model, KoopaForPrediction)
+    assert len(blocks) == 5 and isinstance(names["trainer"].model, KoopaForPrediction)
     assert names["trainer"].likelihood.num_data == (280 - 48) * 2
     assert names["lower"].shape == (1, 24, 2) and bool((names["lower"] < names["upper"]).all())
     assert names["out"].mean.shape == (

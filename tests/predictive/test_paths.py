@@ -69,3 +69,16 @@ def test_they_are_of_the_head_s_distribution(name):
     z = (paths.mean(0) - distribution.mean) / distribution.variance.sqrt() * number**0.5
     assert z.abs().max() < 5 and 0.5 < z.std() < 1.5
     assert (paths.var(0) / distribution.variance - 1).abs().max() < 5 * (2 / number) ** 0.5
+
+
+def test_counts_are_scaled_once():
+    """The forward puts the scale of the window into the parameters of a negative binomial, in place."""
+    model = tiny_patchtst(loss="nll", distribution_output="negative_binomial").eval()
+    past = torch.poisson(torch.full((3, CONTEXT, 2), 20.0), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        outputs = model(past_values=past)
+    count, logits = outputs.prediction_outputs
+    odds = logits.exp() * outputs.scale
+    paths = generated_paths(model, {"past_values": past}, 2000, seed=0)
+    error = (count * odds * (1 + odds) / 2000).sqrt()
+    assert ((paths.mean(0) - count * odds).abs() < 5 * error).all()
