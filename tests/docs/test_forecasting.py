@@ -32,4 +32,5 @@ def test_the_blocks_run(tmp_path, monkeypatch):
         24,
         2,
     )
+    assert all((tmp_path / f"{name}.png").is_file() for name in ("forecast", "pit", "coverage"))
     assert 50 < float(names["forecast"].mean[..., 0].mean()) < 150
