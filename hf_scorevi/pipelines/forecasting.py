@@ -13,8 +13,7 @@ from transformers import Pipeline
 from transformers.utils import logging
 
 from ..modeling import BayesianModel
-from ..time_series import SeriesProcessor
-from ..time_series.windows import past_length
+from ..time_series import SeriesProcessor, past_length
 from .loading import load_processor
 from .series import as_table, horizon_times, is_several, time_features
 
