@@ -33,7 +33,6 @@ from benchmarks.evaluation.report import environment, package_version
 
 RESULTS = Path("outputs/forecasting")
 DEFAULT_TASKS = ("etth1", "ili", "exchange")
-SCORE_VI = ("score_vi", "score_vi_learned")  # which are one run
 POINTS = ("adamw", "adamw_window", "mc_dropout", "ensemble")  # which share networks
 
 
@@ -54,11 +53,10 @@ def run_seed(
     if points := [method for method in methods if method in POINTS]:
         found |= runs.run_points(points, **common)
         shutil.rmtree(folder)
-    for method in dict.fromkeys("score_vi" if method in SCORE_VI else method for method in methods):
-        if method not in POINTS:
-            found |= runs.run_bayesian(method, **common)
-            shutil.rmtree(folder)
-    return {method: found[method] for method in methods}
+    for method in (method for method in methods if method not in POINTS):
+        found[method] = runs.run_bayesian(method, **common)
+        shutil.rmtree(folder)
+    return found
 
 
 def run_task(name: str, task: Task, model: str, horizon: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -71,9 +69,8 @@ def run_task(name: str, task: Task, model: str, horizon: int, options: argparse.
         files = {m: options.output_dir / "runs" / f"{key}-{m}-{seed}.json" for m in options.methods}
         missing = [method for method, file in files.items() if not is_of(file, options)]
         # One method at a time, but for those that share networks, so that what is done is kept.
-        shared = [[method for method in missing if method in group] for group in (POINTS, SCORE_VI)]
-        alone = [[method] for method in missing if method not in (*POINTS, *SCORE_VI)]
-        for group in filter(None, [*shared, *alone]):
+        shared = [method for method in missing if method in POINTS]
+        for group in filter(None, [shared, *([method] for method in missing if method not in POINTS)]):
             say(f"{key}: seed {seed}, {', '.join(group)}")
             for method, found in run_seed(group, model, task, data, seed, options).items():
                 record = {

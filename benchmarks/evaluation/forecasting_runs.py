@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,6 @@ METHODS = {
     "advi": "ADVI",
     "advi_stl": "STL-ADVI",
     "score_vi": "ScoreVI",
-    "score_vi_learned": "ScoreVI, noise as learned",
 }
 MEMBERS = 5
 NUM_SAMPLES = 16
@@ -138,10 +137,8 @@ def run_points(
     return outcomes
 
 
-def run_bayesian(
-    method: str, name: str, task: Task, data: Data, folder: Path, seed: int, epochs: int
-) -> dict[str, Outcome]:
-    """A posterior's predictive, with noise that is fitted as all others'; ScoreVI's also with the noise it learned."""
+def run_bayesian(method: str, name: str, task: Task, data: Data, folder: Path, seed: int, epochs: int) -> Outcome:
+    """A posterior's predictive, with noise that is fitted as all others'."""
     set_seed(seed)
     model = new_model(name, task, data)
     began = time.perf_counter()
@@ -151,11 +148,4 @@ def run_bayesian(
     def draw(number: int) -> Draw:
         return lambda model: bayesian.posterior.sampled(draw_seed(seed, number))
 
-    draws = [draw(number) for number in range(NUM_SAMPLES)]
-    found = {method: predictive([bayesian.model], draws, data, [trained], one_variance=False)}
-    if method == "score_vi":
-        learned = bayesian.stored.noise
-        assert learned is not None
-        _, scale, _ = forecasts(bayesian.model, data.test, range(len(data.test)))
-        found["score_vi_learned"] = replace(found[method], variance=learned.of(found[method].samples[0], scale))
-    return found
+    return predictive([bayesian.model], [draw(i) for i in range(NUM_SAMPLES)], data, [trained], one_variance=False)

@@ -74,7 +74,7 @@ def test_the_report_says_what_the_results_say(arguments: list[str]) -> None:
     delta = found[1] - found[0]
     error = stats.sem(delta)
     assert f"{delta.mean():+.4f} ± {error:.4f} ({(delta < 0).sum()}/2)" in text
-    (verdict,) = [line for line in text.splitlines() if line.startswith("- ScoreVI against AdamW: ")]
+    (verdict,) = [line for line in text.splitlines() if line.startswith("ScoreVI against AdamW: ")]
     assert f"CRPS better in every seed: {'yes' if (delta < 0).all() else 'no'}" in verdict
     (picture,) = result["pictures"]
     assert f"({picture})" in text and (folder / picture).stat().st_size > 1000
