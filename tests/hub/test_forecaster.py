@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -28,6 +29,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")  # huggingface_hu
 def hub(tmp_path):
     with HubServer() as hub, online(hub, tmp_path / "home"):
         yield hub
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved")
+    bayesian(tiny_koopa()).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def checkpoint(saved, tmp_path):
+    """A forecaster's, to be damaged."""
+    return shutil.copytree(saved, tmp_path / "own")
 
 
 def same(one, other, tolerance=0.0):
@@ -126,14 +140,12 @@ def test_an_adapter_s_noise_travels_too(hub, tmp_path):
     "value",
     [0, -1.0, "0.1", "big", [], [[]], [0.1, -0.1], [0.1, 0], [[[0.1]]], [[0.1], [0.1, 0.2]], ["a"], {"a": 1}],
 )
-def test_damaged_noise_is_refused_with_a_sentence(hub, tmp_path, value):
-    bayesian(tiny_koopa()).save_pretrained(tmp_path / "own")
-    contents = json.loads((tmp_path / "own" / POSTERIOR_CONFIG_NAME).read_text())
-    files = {path.name: path.read_bytes() for path in (tmp_path / "own").iterdir()}
+def test_damaged_noise_is_refused_with_a_sentence(checkpoint, value):
+    contents = json.loads((checkpoint / POSTERIOR_CONFIG_NAME).read_text())
     contents["likelihood"]["noise_variance"] = value
-    hub.commit(REPO, files | {POSTERIOR_CONFIG_NAME: json.dumps(contents).encode()})
+    (checkpoint / POSTERIOR_CONFIG_NAME).write_text(json.dumps(contents))
     with pytest.raises(PosteriorCheckpointError, match=rf"{POSTERIOR_CONFIG_NAME} is damaged: .+\."):
-        BayesianModel.from_pretrained(REPO)
+        BayesianModel.from_pretrained(checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -148,14 +160,12 @@ def test_damaged_noise_is_refused_with_a_sentence(hub, tmp_path, value):
         {"factor": "a", "floor": [0.1]},
     ],
 )
-def test_damaged_noise_by_window_is_refused_with_a_sentence(tmp_path, value):
-    bayesian(tiny_koopa()).save_pretrained(tmp_path)
-    path = tmp_path / POSTERIOR_CONFIG_NAME
-    contents = json.loads(path.read_text())
+def test_damaged_noise_by_window_is_refused_with_a_sentence(checkpoint, value):
+    contents = json.loads((checkpoint / POSTERIOR_CONFIG_NAME).read_text())
     contents["likelihood"]["window_noise"] = value
-    path.write_text(json.dumps(contents))
+    (checkpoint / POSTERIOR_CONFIG_NAME).write_text(json.dumps(contents))
     with pytest.raises(PosteriorCheckpointError, match=rf"{POSTERIOR_CONFIG_NAME} is damaged: .+\."):
-        BayesianModel.from_pretrained(tmp_path)
+        BayesianModel.from_pretrained(checkpoint)
 
 
 @pytest.mark.parametrize("value", [[0.1, 0.1, 0.1], [[0.1]] * 5, [[0.1] * 3] * 6])
