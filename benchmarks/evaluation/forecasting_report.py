@@ -11,9 +11,10 @@ import numpy.typing as npt
 from benchmarks.evaluation.forecasting_runs import MEMBERS, METHODS, NOISE_WINDOWS, NUM_SAMPLES
 from benchmarks.evaluation.forecasting_scores import PIT_BINS
 from benchmarks.evaluation.forecasting_tasks import MODELS
-from benchmarks.evaluation.forecasting_training import OBSERVATIONS_PER_WEIGHT, STOPPING_SAMPLES
+from benchmarks.evaluation.forecasting_training import STOPPING_SAMPLES
 from benchmarks.evaluation.report import table
 from hf_scorevi.plots import coverage_diagram
+from hf_scorevi.posterior.temperature import FORECASTER_OBSERVATIONS
 
 REFERENCES = ("adamw", "adamw_window")
 PICTURED = ("adamw", "adamw_window", "ensemble", "score_vi")
@@ -34,8 +35,7 @@ the mean of {STOPPING_SAMPLES} draws' forecasts. A curvature step of ScoreVI cou
 its epochs are cut so that it has no more evaluations to spend than AdamW; each of the {MEMBERS} members of an ensemble
 has as many. MC-dropout is AdamW's network with the dropout it was trained with; it, ADVI, STL-ADVI and
 ScoreVI predict by {NUM_SAMPLES} forward passes. ADVI and STL-ADVI learn the same family with the same prior as
-ScoreVI; all three have the library's defaults, but {OBSERVATIONS_PER_WEIGHT} pseudo-observations a weight,
-of which one would underfit.
+ScoreVI; all three have the library's defaults, {FORECASTER_OBSERVATIONS} pseudo-observations a weight among them.
 
 All predictives are mixtures of Gaussians with noise of the library's default form, proportional to the variance of the
 window that a forecast is made from (for "{METHODS["adamw"]}" of one variance for all windows), fitted alike to the

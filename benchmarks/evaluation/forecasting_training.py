@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainingArguments
 
 from benchmarks.evaluation.forecasting_tasks import Data
-from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer, ScoreVITrainingArguments
+from hf_scorevi import BayesianModel, ScoreVITrainer, ScoreVITrainingArguments
 
 OBJECTIVES = {"advi": "elbo", "advi_stl": "elbo_stl", "score_vi": "score"}
-OBSERVATIONS_PER_WEIGHT = 10
 BATCH, EVAL_BATCH = 32, 256
 LEARNING_RATE = 1e-3
 PATIENCE = 3  # evaluations, one an epoch
@@ -80,16 +78,10 @@ def train_point(model: Any, data: Data, folder: Path, seed: int, epochs: int) ->
     return fit(trainer, data)
 
 
-def temperature(model: nn.Module, data: Data) -> float:
-    """OBSERVATIONS_PER_WEIGHT pseudo-observations a weight."""
-    weights = sum(p.numel() for p in model.parameters())
-    return min(1.0, data.train.num_targets / (OBSERVATIONS_PER_WEIGHT * weights))
-
-
 def train_bayesian(
     method: str, model: Any, data: Data, folder: Path, seed: int, epochs: int
 ) -> tuple[dict[str, float], BayesianModel]:
-    """By the library's defaults but for the temperature; the model is loaded from the checkpoint."""
+    """By the library's defaults; the model is loaded from the checkpoint."""
     args = arguments(
         ScoreVITrainingArguments,
         folder,
@@ -106,7 +98,6 @@ def train_bayesian(
         args,
         train_dataset=data.train,
         eval_dataset=data.validation,
-        posterior_config=PosteriorConfig(temperature=temperature(model, data)),
         callbacks=[EarlyStoppingCallback(PATIENCE)],
     )
     found = fit(trainer, data)

@@ -41,8 +41,9 @@ class PosteriorConfig:
             Standard deviation of the prior, in units of the weights. `"auto"`: one a tensor, by empirical Bayes.
         temperature (`float` or `"auto"`, defaults to `"auto"`):
             The likelihood enters with `num_data / temperature` terms. 1 is Bayes' rule; smaller is a colder, more
-            concentrated posterior. `"auto"`: `min(1, num_data / number of Bayesian weights)`, without which the KL of
-            many weights outweighs few data and the posterior collapses onto the prior.
+            concentrated posterior. `"auto"`: `min(1, num_data / (c · number of Bayesian weights))`, without which the
+            KL of many weights outweighs few data and the posterior collapses onto the prior; c is 10 for forecasters,
+            which are usually trained from random weights, and otherwise 1.
         num_data (`int`, *optional*):
             Number of terms of the likelihood, of which the loss is the mean. Default: the length of the training set,
             times the outputs per example that a regression's or forecaster's loss is a mean over. Overlapping windows

@@ -11,7 +11,7 @@ from ..inference import NoiseVariance
 
 __all__ = ["GaussianNoise"]
 
-_FLOOR = 0.1  # of the mean squared scale of a channel's windows
+_FLOOR = 0.3  # of the mean squared scale of a channel's windows
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class GaussianNoise:
         The noise that squared residuals show, in closed form: their mean, for each of what has a variance of its own.
 
         For windows it is s_h² (scale² + floor), with one s_h² for each step of the horizon, the mean of squared
-        residual / (scale² + floor). A series whose level and spread drift has noise that drifts along. The floor, a
-        tenth of the mean squared scale of a channel, keeps a window that is nearly constant from being taken for one
+        residual / (scale² + floor). A series whose level and spread drift has noise that drifts along. The floor, 0.3
+        times the mean squared scale of a channel, keeps a window that is nearly constant from being taken for one
         without noise.
 
         Args:

@@ -18,6 +18,7 @@ from ..heads import Head, find_head
 from ..hub import StoredPosterior
 from ..inference import NoiseVariance
 from ..posterior import PosteriorConfig, resolve_temperature
+from ..posterior.temperature import FORECASTER_OBSERVATIONS, OBSERVATIONS_PER_WEIGHT
 from ..predictive import GaussianNoise
 from ..time_series import SlidingWindows
 
@@ -115,7 +116,8 @@ def resolve_likelihood(
     num_data = _count(head, train_dataset) if config.num_data is None else config.num_data
     if num_data < 1:
         raise ValueError("The training set is empty, so there is no likelihood to learn from.")
-    temperature = resolve_temperature(config.temperature, num_data, num_weights)
+    per_weight = FORECASTER_OBSERVATIONS if head.forecasts else OBSERVATIONS_PER_WEIGHT
+    temperature = resolve_temperature(config.temperature, num_data, num_weights, per_weight)
     if head.kind == "nll":
         return Likelihood(num_data, temperature)
     windowed = config.noise_variance == "window" or (config.noise_variance == "auto" and head.normalises)
