@@ -56,11 +56,18 @@ class Head:
         Raises:
             TypeError: it is not there, or no tensor.
         """
-        mapping = isinstance(outputs, Mapping)
-        found = outputs.get(self.prediction) if mapping else getattr(outputs, self.prediction, None)
+        found = self._found(outputs)
         if not isinstance(found, Tensor):
             raise TypeError(f"The model's outputs have no tensor {self.prediction!r}.")
         return found
+
+    def predicts(self, outputs: Any) -> bool:
+        """Whether it is there."""
+        return isinstance(self._found(outputs), Tensor)
+
+    def _found(self, outputs: Any) -> Any:
+        mapping = isinstance(outputs, Mapping)
+        return outputs.get(self.prediction) if mapping else getattr(outputs, self.prediction, None)
 
     def observed(self, target: Tensor) -> Tensor:
         """The part of a target that is predicted."""

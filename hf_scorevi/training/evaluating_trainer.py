@@ -269,6 +269,8 @@ class EvaluatingTrainer(PushingTrainer):
                 with self._sampled(draw), torch.no_grad(), self.compute_loss_context_manager():
                     for found, inputs in zip(draws, batches, strict=True):
                         outputs = model(**inputs)
+                        if not head.predicts(outputs):  # a model of the user's own: what was learned will have to do
+                            return
                         found.append(head.predicted(outputs).float())
                         if likelihood.windowed and not draw:
                             scales.append(outputs["scale"])

@@ -137,3 +137,20 @@ def test_a_baseline_learns_it_too(tmp_path):
     )  # fmt: skip
     trainer.train()
     check(trainer, fixed_point(data, "model"))
+
+
+def test_a_model_that_shows_no_forecast_keeps_the_variance_of_its_loss(tmp_path):
+    class LossAlone(LinearForecaster):
+        def forward(self, past_values, future_values=None):
+            return {"loss": super().forward(past_values, future_values)["loss"]}
+
+    data, _ = windows(2, 2)
+    trainer = ScoreVITrainer(
+        LossAlone(2),
+        arguments(tmp_path, max_steps=3),
+        train_dataset=data,
+        posterior_config=PosteriorConfig(noise_variance="model"),
+    )
+    trainer.train()
+    assert trainer.likelihood.measured is None
+    assert trainer.likelihood.predictive_noise.variance == trainer.likelihood.noise.value > 0
