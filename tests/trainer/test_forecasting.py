@@ -141,7 +141,7 @@ RNG = np.random.default_rng(0)
 FORECASTS, OBSERVED, OTHERS = RNG.normal(size=(3, 50, 3, 2))
 SCALE = RNG.uniform(0.5, 2, size=(50, 1, 2))
 SQUARES = (FORECASTS - OBSERVED) ** 2
-FLOORED = SCALE**2 + 0.1 * (SCALE**2).mean((0, 1))
+FLOORED = SCALE**2 + 0.3 * (SCALE**2).mean((0, 1))
 VARIANCES = {
     "model": SQUARES.mean(),
     "channel": SQUARES.mean((0, 1)),
