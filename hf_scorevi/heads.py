@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-__all__ = ["Head", "find_head"]
+__all__ = ["Head", "base_of", "find_head"]
 
 # Heads of transformers whose loss is the negative log-likelihood of no data, by what their class's name contains: sums
 # of box, matching and dice losses, pixel-wise L1, errors of masked patches.
@@ -74,6 +74,11 @@ class Head:
         return target if self.channels is None else target[..., list(self.channels)]
 
 
+def base_of(model: nn.Module) -> Any:
+    """The model without its adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
 def find_head(model: nn.Module, squared_error: bool = False) -> Head:
     """
     The head of `model`, which may have an adapter.
@@ -85,7 +90,7 @@ def find_head(model: nn.Module, squared_error: bool = False) -> Head:
     Raises:
         ValueError: the loss is no likelihood.
     """
-    base: nn.Module = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    base = base_of(model)
     name, config = type(base).__name__, getattr(base, "config", None)
     if "TimesFm" in name:
         raise ValueError(

@@ -16,7 +16,7 @@ from transformers import default_data_collator
 from transformers.utils import ModelOutput, find_labels, logging  # type: ignore[attr-defined]
 
 from .batch_norm import refresh_running_statistics
-from .heads import Head, find_head
+from .heads import Head, base_of, find_head
 from .hub import StoredPosterior
 from .posterior import Posterior, draw_seed, mix
 from .posthoc import Recalibration
@@ -341,7 +341,7 @@ class Predictor:
     @property
     def _base(self) -> nn.Module:
         """The model without its adapter."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model  # type: ignore[operator]
+        return base_of(self.model)
 
     def _output_of(self, outputs: Any) -> Tensor | tuple[Tensor, Tensor]:
         found = self.head.predicted(outputs)

@@ -17,7 +17,8 @@ from .curvature import FORGETTING
 
 __all__ = ["GRANULARITIES", "NoiseVariance"]
 
-GRANULARITIES = ("model", "channel", "horizon", "element")
+# What has a variance of its own, and how many dimensions of an output, from the right, tell it apart.
+GRANULARITIES = {"model": 0, "channel": 1, "horizon": 2, "element": 2}
 # Of the mean variance: a constant channel, which is forecast exactly, must not outweigh all others.
 _SMALLEST = 1e-4
 
@@ -70,7 +71,7 @@ class NoiseVariance:
         Raises:
             ValueError: they lack the dimensions of the granularity.
         """
-        kept = {"model": 0, "channel": 1, "horizon": 2, "element": 2}[self.granularity]
+        kept = GRANULARITIES[self.granularity]
         if squares.dim() < kept + (kept > 0):
             raise ValueError(
                 f"Outputs of shape {tuple(squares.shape)} have no noise variance for each {self.granularity}; choose "

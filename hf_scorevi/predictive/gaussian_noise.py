@@ -46,7 +46,10 @@ class GaussianNoise:
             ValueError: residuals that are not finite, or that lack the granularity's dimensions.
         """
         if not bool(squares.isfinite().all()):
-            raise ValueError("There are residuals that are not finite, and no noise variance to fit to them.")
+            raise ValueError(
+                "There are residuals that are not finite, and no noise variance to fit to them: look for NaN and "
+                "infinity among the targets and the forecasts."
+            )
         if granularity != "window":
             noise = NoiseVariance(granularity)
             noise.observe(squares)

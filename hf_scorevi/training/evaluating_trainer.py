@@ -21,7 +21,7 @@ from ..batch_norm import (
     kept_running_statistics,
     refresh_running_statistics,
 )
-from ..heads import Head, find_head
+from ..heads import Head, base_of, find_head
 from ..hub import Evaluation, describe_data
 from ..posterior import Posterior, PosteriorConfig, draw_seed
 from ..posthoc import Recalibration
@@ -170,9 +170,8 @@ class EvaluatingTrainer(PushingTrainer):
         loss, labels = None, inputs.get(head.target)
         if labels is None and head.kind == "nll":
             raise ValueError(
-                f"The rows have no {head.target!r}, by which {type(self._base_model()).__name__} is judged: its head "
-                "models a distribution. To forecast, save the model and ask BayesianModel.forecast, which samples "
-                "paths."
+                f"The rows have no {head.target!r}, by which a head that models a distribution is judged. To "
+                "forecast, save the model and ask BayesianModel.forecast, which samples paths."
             )
         with torch.no_grad(), self.compute_loss_context_manager():
             if labels is None:
@@ -182,7 +181,7 @@ class EvaluatingTrainer(PushingTrainer):
                 loss = loss.detach()
         if head.kind == "gaussian":
             return loss, (head.predicted(outputs), outputs["scale"] if head.normalises else None), labels
-        return loss, expectation_and_log_density(self._base_model(), outputs, inputs), labels
+        return loss, expectation_and_log_density(base_of(self._plain_model()), outputs, inputs), labels
 
     def _prediction_of(self, outputs: Any, labels: Any) -> Prediction:
         """What collects the draws of a batch, given the outputs of the mean."""
@@ -208,10 +207,6 @@ class EvaluatingTrainer(PushingTrainer):
             return find_head(self._plain_model(), self.posterior_config.noise_variance != "auto")
         except ValueError:
             return None
-
-    def _base_model(self) -> Any:
-        model: Any = self._plain_model()
-        return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     @property
     def _noise(self) -> GaussianNoise | None:

@@ -300,11 +300,13 @@ class ScoreVITrainer(PosteriorTrainer):
         likelihood = self.likelihood
         if likelihood is None or not likelihood.learns_noise or not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        noise, head = likelihood.noise, self.head
-        assert noise is not None and head is not None
+        noise = likelihood.noise
+        assert noise is not None
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         squares = loss.detach()
         if noise.granularity != "model":
+            head = self.head
+            assert head is not None
             predicted = head.predicted(outputs)
             squares = (predicted - head.observed(inputs[head.target]).reshape(predicted.shape)).square()
             weights = noise.weights(squares)
