@@ -22,7 +22,8 @@ from .fetching import fetch_checkpoint
 from .keys import file_keys
 from .loading import load_posterior, read_checkpoint
 from .models import ADAPTERS, load_mean, read_base_config
-from .pushing import TRAINING_STATE, Part, push_checkpoint, push_error, push_figures
+from .network import NoAnswerError, asking
+from .pushing import TRAINING_STATE, Part, push_checkpoint, push_error, push_figures, reason_of
 
 __all__ = [
     "ADAPTERS",
@@ -33,9 +34,11 @@ __all__ = [
     "TRAINING_STATE",
     "CardMetadata",
     "Evaluation",
+    "NoAnswerError",
     "Part",
     "StoredPosterior",
     "add_evaluation",
+    "asking",
     "describe_data",
     "fetch_checkpoint",
     "file_keys",
@@ -49,6 +52,7 @@ __all__ = [
     "read_checkpoint",
     "read_evaluations",
     "read_recalibration",
+    "reason_of",
     "save_posterior",
     "write_aside",
     "write_card",

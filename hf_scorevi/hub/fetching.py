@@ -22,6 +22,7 @@ from transformers.utils import logging
 from ..errors import PosteriorCheckpointError
 from .checkpoint import POSTERIOR_CONFIG_NAME
 from .loading import ADAPTER_NAME, read_config, stored_files
+from .network import NoAnswerError, asking
 from .untrusted import read_json, remedy, sha256, short
 
 __all__ = ["GENERATION_NAME", "fetch_base", "fetch_checkpoint"]
@@ -150,6 +151,7 @@ class _Repository:
         except PosteriorCheckpointError as error:
             logger.warning(f"{error} The model is loaded without it.")
 
+    @asking()
     def _download(self, file: str) -> Path | None:
         try:
             place = self._place / file
@@ -177,7 +179,7 @@ class _Repository:
                 f"{self} is neither a folder nor a repository of the Hub that can be read. If it is private or gated, "
                 f"give the token of a user who may read it, or run `hf auth login` ({short(error)})."
             ) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, NoAnswerError) as error:
             raise OSError(
                 f"The Hub broke off while {file} of {self} was fetched ({short(error)}). Try again."
             ) from error

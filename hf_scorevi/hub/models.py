@@ -8,6 +8,7 @@ an adapter's one file of weights, since there is much that they would take up fr
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..errors import PosteriorCheckpointError
 from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, file_names
 from .fetching import GENERATION_NAME, fetch_base
 from .loading import ADAPTER_NAME, read_config
+from .network import without_network
 from .untrusted import StoredTensors, at_most, read_json, reading, remedy, short
 
 __all__ = ["ADAPTERS", "load_mean", "read_base_config"]
@@ -32,13 +34,15 @@ _COUNTS = ("num", "layer", "label", "depth", "head", "size", "dim", "channel", "
 # What names code, in a repository or as a kernel on the Hub, or how to compute: for who reads a model to say.
 _CODE = {
     "auto_map",
-    "attn_implementation",
-    "_attn_implementation",
-    "experts_implementation",
-    "_experts_implementation",
+    "custom_pipelines",
     "fusion_config",
+    "distributed_config",
+    "transformers_weights",
     "checkpoint_path",
 }
+_KERNELS = "implementation"  # in the keys of those for attention and experts, of which transformers has several
+# What timm takes for the name of a repository or a folder, in the place of an architecture.
+_ELSEWHERE = re.compile(r"(hf[-_]?hub|local[-_]?dir):", re.IGNORECASE)
 # Adapters that consist of weights alone. Others read models, tokenizers and tensors that their configuration names.
 ADAPTERS = ("LORA", "ADALORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "LN_TUNING", "FOURIERFT")
 # What PEFT makes tensors of before it compares them with the stored ones.
@@ -114,14 +118,21 @@ def _build_config(values: Any, path: Path, most: int, quantised: bool = False) -
                 f"only by bitsandbytes; for another, {_OWN_BASE}."
             )
         if isinstance(value, dict):
-            return {name: cleaned(own, name) for name, own in value.items() if name not in _CODE}
+            return {
+                name: cleaned(own, name) for name, own in value.items() if name not in _CODE and _KERNELS not in name
+            }
         if isinstance(value, list):
             return [cleaned(own, key) for own in value]
+        if isinstance(value, str) and _ELSEWHERE.match(value):
+            raise PosteriorCheckpointError(
+                f"{path} has {short(key)} = {short(value)}, a model from elsewhere. A model is built from its own "
+                "checkpoint alone."
+            )
         if isinstance(value, int | float) and abs(value) > most and any(part in key for part in _COUNTS):
             raise PosteriorCheckpointError(f"{path} has {short(key)} = {value}, which cannot be right.")
         return value
 
-    with reading(path):
+    with reading(path), without_network(path):
         if (kind := values["model_type"]) not in CONFIG_MAPPING:
             raise PosteriorCheckpointError(
                 f"{path} names the model type {short(kind)}, which transformers {transformers.__version__} does not "
@@ -147,7 +158,7 @@ def _build(
     """
     cls = _model_class(config, path)
     with reading(path):
-        with torch.device("meta"), _no_larger_than(weights, path, packed):
+        with without_network(path), torch.device("meta"), _no_larger_than(weights, path, packed):
             cls(config)
         state = dict(weights.read(weights.shapes))
         loaded: Any = cls.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **kwargs)
@@ -190,7 +201,7 @@ def _load_adapter(
     if base_model is None:
         base_model = _load_base(folder, values, kwargs, where)
     nn.Module.float(base_model)  # its own float() refuses a quantised model, most of which this leaves alone
-    with reading(path), _no_larger_than(weights, path):
+    with reading(path), without_network(path), _no_larger_than(weights, path):
         model = PeftModel.from_pretrained(base_model, str(folder), config=config)
     missing = sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() - weights.shapes.keys())
     if missing:  # of which PEFT only warns

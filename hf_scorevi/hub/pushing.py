@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 import re
 import shlex
@@ -14,12 +15,10 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import (
     CommitInfo,
-    CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
 )
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 from transformers.utils import logging
 
 from ..errors import PushError
@@ -36,8 +35,10 @@ from .card import CARD_NAME, CardMetadata, make_card
 from .card_merging import has_own_text
 from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, POSTERIOR_FILE, write_aside
 from .loading import read_checkpoint
+from .network import Addition, asking
+from .untrusted import short
 
-__all__ = ["TRAINING_STATE", "Part", "push_checkpoint", "push_error", "push_figures"]
+__all__ = ["TRAINING_STATE", "Part", "push_checkpoint", "push_error", "push_figures", "reason_of"]
 
 # A card whose text could not be joined with that on the Hub.
 _LOCAL_CARD = "README.local.md"
@@ -56,6 +57,8 @@ _DESCRIBED = (
 TRAINING_STATE = ("score_vi_state.safetensors", "trainer_state.json")
 
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+# What huggingface_hub raises for an answer without what it looks for.
+_NO_ANSWER_OF_A_HUB = (LookupError, TypeError, AttributeError, json.JSONDecodeError)
 
 logger = logging.get_logger(__name__)
 
@@ -74,6 +77,7 @@ class Part:
     path: str
 
 
+@asking()
 def push_checkpoint(
     folder: str | os.PathLike[str],
     repo_id: str,
@@ -121,7 +125,7 @@ def push_checkpoint(
         files = dict(_files(folder, (*_NEVER, *ignore)))
         for part in parts:
             files |= {f"{part.path}/{name}": path for name, path in _files(part.folder, ())}
-        additions = [CommitOperationAdd(name, str(path)) for name, path in sorted(files.items())]
+        additions = [Addition(name, path) for name, path in sorted(files.items())]
         stale = [name for name in api.list_repo_files(repo_id, revision=revision) if _is_stale(name, files, parts)]
         return api.create_commit(
             repo_id,
@@ -130,10 +134,11 @@ def push_checkpoint(
             revision=revision,
             create_pr=create_pr,
         )
-    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+    except Exception as error:  # an answer that is no Hub's makes its client raise whatever Python does
         raise push_error(error, folder, repo_id) from error
 
 
+@asking()
 def push_figures(
     folder: Path,
     found: Evaluation | Recalibration,
@@ -178,26 +183,36 @@ def push_figures(
             changed = [CALIBRATION_NAME, CARD_NAME, *(path.name for path in aside.glob("*.png"))]
             return api.create_commit(
                 repo_id,
-                [CommitOperationAdd(place + file, str(aside / file)) for file in changed],
+                [Addition(place + file, aside / file) for file in changed],
                 commit_message=message,
                 revision=revision,
                 create_pr=create_pr,
                 parent_commit=None if create_pr else head,
             )
-    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
-        raise PushError(f"The figures could not be added to {repo_id}: {_reason(error)}", _reason(error)) from error
+    except Exception as error:
+        raise PushError(
+            f"The figures could not be added to {repo_id}: {reason_of(error)}", reason_of(error)
+        ) from error
 
 
 def push_error(error: BaseException, folder: Path, repo_id: str) -> PushError:
     """What became of a push, and how to try again."""
     return PushError(
-        f"{folder} could not be pushed to {repo_id}: {_reason(error)} The checkpoint is complete on disk; push it "
+        f"{folder} could not be pushed to {repo_id}: {reason_of(error)} The checkpoint is complete on disk; push it "
         f"later with\n    hf-scorevi push {shlex.quote(str(folder))} {shlex.quote(repo_id)}",
-        _reason(error),
+        reason_of(error),
     )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why the Hub could not be used, as a sentence without tokens."""
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # of one file, among several
+        return f"{' '.join(str(error).split()).rstrip('.')}: {reason_of(error.__cause__)}"
+    if isinstance(error, _NO_ANSWER_OF_A_HUB):
+        return (
+            f"The answer is not that of a Hub ({type(error).__name__}: {short(error)}). Is there a proxy in between, "
+            "or a page to log in to?"
+        )
     text = _TOKEN.sub("hf_…", " ".join(str(error).split()) or type(error).__name__)
     if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
         text += " Log in by `hf auth login`, or give a token"

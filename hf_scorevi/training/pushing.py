@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -9,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import Trainer
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
 from ..errors import PushError
-from ..hub import TRAINING_STATE, CardMetadata, Part, push_checkpoint, push_error, write_card
+from ..hub import (
+    TRAINING_STATE,
+    CardMetadata,
+    NoAnswerError,
+    Part,
+    asking,
+    push_checkpoint,
+    push_error,
+    reason_of,
+    write_card,
+)
 from .arguments import ScoreVITrainingArguments
 
 __all__ = ["PushingTrainer"]
@@ -40,17 +51,22 @@ class PushingTrainer(Trainer):
         self.push_in_progress = None
         self._api = HfApi()  # whose pushes in the background wait for one another
         self._pushes: dict[str, Future[CommitInfo]] = {}
+        self._silent_at = -math.inf  # when a push was given up last because of a Hub that did not answer
         self._card_metadata = CardMetadata()
         super().__init__(*args, **kwargs)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As `Trainer`'s; a Hub that cannot be reached now is tried again at the first push."""
         try:
-            super().init_hf_repo(token, private)
-        except (OSError, httpx.HTTPError) as error:
-            if isinstance(error, HfHubHTTPError) and error.response.status_code in (400, 401, 403, 404):
-                raise  # no token, or no right to that repository: better known before training than after
-            logger.warning(f"The Hub cannot be reached now ({error}); training goes on, and pushes will try again.")
+            with asking():
+                super().init_hf_repo(token, private)
+        except Exception as error:  # an answer that is no Hub's makes its client raise whatever Python does
+            refused = isinstance(error, HfHubHTTPError) and error.response.status_code in (400, 401, 403, 404)
+            if refused or isinstance(error, HFValidationError):
+                raise  # no token, no right to that repository, or no name of one: better known before training
+            logger.warning(
+                f"The Hub cannot be reached now: {reason_of(error)} Training goes on, and pushes will try again."
+            )
 
     @property
     def _repo_id(self) -> str:
@@ -127,12 +143,12 @@ class PushingTrainer(Trainer):
         if not self.is_world_process_zero():
             return None  # type: ignore[return-value]
         self._finish_current_push()
-        self.create_model_card(**kwargs)
-        if self.hub_model_id is None:
-            try:
+        try:
+            self.create_model_card(**kwargs)
+            if self.hub_model_id is None:
                 self.init_hf_repo(token=token, private=private)
-            except (OSError, httpx.HTTPError) as error:
-                raise push_error(error, self._folder, self._repo_id) from error
+        except (OSError, ValueError) as error:
+            raise push_error(error, self._folder, self._repo_id) from error
         return self._push(self._folder, commit_message or "End of training", token, revision, blocking=blocking)
 
     def _push(
@@ -154,7 +170,19 @@ class PushingTrainer(Trainer):
         }
         if blocking:
             return push_checkpoint(folder, self._repo_id, **settings)
-        return self._api.run_as_future(push_checkpoint, folder, self._repo_id, **settings)
+        return self._api.run_as_future(self._push_in_turn, time.monotonic(), folder, self._repo_id, settings)
+
+    def _push_in_turn(self, since: float, folder: Path, repo_id: str, settings: dict[str, Any]) -> CommitInfo:
+        """A push that was asked for at `since`. A Hub that was silent meanwhile is not tried again."""
+        if self._silent_at > since:
+            error = NoAnswerError("The Hub has just left another push without an answer.")
+            raise push_error(error, folder, repo_id) from error
+        try:
+            return push_checkpoint(folder, repo_id, **settings)
+        except PushError as error:
+            if any(isinstance(cause, NoAnswerError) for cause in _causes(error)):
+                self._silent_at = time.monotonic()
+            raise
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint of this run in the background, from its own folder: later ones cannot get in its way."""
@@ -214,6 +242,12 @@ class PushingTrainer(Trainer):
             yield
         finally:
             self.args.hub_token = token
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _listed(value: str | list[str] | None) -> list[str]:
