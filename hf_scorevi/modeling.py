@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedConfig, PreTrainedModel, default_data_collator
 
-from .errors import PushError
+from .errors import InputError, PushError
 from .hub import (
     CardMetadata,
     Evaluation,
@@ -106,6 +106,11 @@ class BayesianModel(Predictor):
             PosteriorCheckpointError: no posterior there, a damaged one, or one of another mean.
             OSError: the Hub cannot be reached (`huggingface_hub.errors` has the cases).
         """
+        if model_kwargs.pop("trust_remote_code", False):
+            raise InputError(
+                "Code from a checkpoint is never executed: leave out trust_remote_code=True. A model that transformers "
+                "does not have cannot be loaded by its name."
+            )
         where: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         folder = fetch_checkpoint(name, revision=revision, subfolder=subfolder, **where)
         contents = read_checkpoint(folder)

@@ -69,7 +69,7 @@ def load_config(args: ModelArguments, names: list[str] | None) -> PreTrainedConf
     saved = all(Path(name, file).is_file() for file in ("adapter_config.json", "posterior_config.json"))
     config = read_base_config(name) if saved else None
     if config is None:
-        config = AutoConfig.from_pretrained(name, revision=args.revision, token=args.token)
+        config = AutoConfig.from_pretrained(name, revision=args.revision, token=args.token, trust_remote_code=False)
     if names is not None:
         config.id2label = dict(enumerate(names))
         config.label2id = {name: i for i, name in enumerate(names)}
@@ -87,7 +87,9 @@ def load_processor(args: ModelArguments, config: PreTrainedConfig) -> BaseImageP
     """The model's image processor; a plain one of its image size if it has none."""
     source = args.image_processor or args.model_name_or_path
     try:
-        return AutoImageProcessor.from_pretrained(source, revision=args.revision, token=args.token)
+        return AutoImageProcessor.from_pretrained(
+            source, revision=args.revision, token=args.token, trust_remote_code=False
+        )
     except OSError:
         files = ("preprocessor_config.json", "processor_config.json")
         if args.image_processor or any(has_file(source, f, revision=args.revision, token=args.token) for f in files):
@@ -116,6 +118,7 @@ def load_model(args: ModelArguments, config: PreTrainedConfig) -> nn.Module:
         token=args.token,
         ignore_mismatched_sizes=args.ignore_mismatched_sizes,
         dtype=torch.float32,
+        trust_remote_code=False,  # there is not even a question
     )
     return model if adapter is None else PeftModel.from_pretrained(model, args.model_name_or_path, is_trainable=True)
 

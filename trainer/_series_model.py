@@ -90,7 +90,9 @@ def make_config(
         values = _suiting(args.model_type, lengths, table)
     else:
         assert args.model_name_or_path is not None
-        config = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.revision, token=args.token)
+        config = AutoConfig.from_pretrained(
+            args.model_name_or_path, revision=args.revision, token=args.token, trust_remote_code=False
+        )
         if config.model_type not in _CLASSES:
             raise InputError(
                 f"{args.model_name_or_path} is of the type {config.model_type}, which this program cannot train; it "
@@ -150,6 +152,7 @@ def load_model(args: ModelArguments, config: PreTrainedConfig) -> PreTrainedMode
             token=args.token,
             ignore_mismatched_sizes=args.ignore_mismatched_sizes,
             dtype=torch.float32,
+            trust_remote_code=False,
         )
     except RuntimeError as error:
         if "mismatch" not in str(error):

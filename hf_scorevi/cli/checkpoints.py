@@ -103,17 +103,17 @@ def enough_memory() -> Iterator[None]:
 
 
 def _image_processor(options: argparse.Namespace, folder: Path) -> BaseImageProcessor:
-    from transformers import AutoImageProcessor
+    from ..errors import PosteriorCheckpointError
+    from ..hub.processors import load_image_processor
 
     source, where = options.image_processor or folder, {}
     if not options.image_processor and not Path(options.name).is_dir():  # `folder` has only what a model needs
         source, where = options.name, {"revision": options.revision, "subfolder": options.subfolder}
     try:
-        # Never a repository's own code: with False there is not even a question.
-        return AutoImageProcessor.from_pretrained(source, token=options.token, trust_remote_code=False, **where)
-    except Exception as error:  # its files may be anybody's
+        return load_image_processor(source, token=options.token, **where)
+    except PosteriorCheckpointError as error:
         raise ValueError(
-            f"{source} has no image processor that can be loaded ({' '.join(str(error).split())}). {_OTHER_PROCESSOR}"
+            f"{source} has no image processor that can be loaded ({error}). {_OTHER_PROCESSOR}"
         ) from error
 
 

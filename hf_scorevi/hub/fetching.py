@@ -25,7 +25,7 @@ from .loading import ADAPTER_NAME, read_config, stored_files
 from .network import NoAnswerError, asking
 from .untrusted import read_json, remedy, sha256, short
 
-__all__ = ["GENERATION_NAME", "fetch_base", "fetch_checkpoint"]
+__all__ = ["GENERATION_NAME", "fetch_base", "fetch_beside", "fetch_checkpoint"]
 
 GENERATION_NAME = "generation_config.json"
 _MODEL_NAME = "model.safetensors"
@@ -53,9 +53,7 @@ def fetch_checkpoint(
         PosteriorCheckpointError: no such folder, repository or revision, or it holds no posterior.
         HfHubHTTPError, OSError: the Hub broke off; what was fetched stays for the next try.
     """
-    parts = PurePosixPath(subfolder)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in subfolder:
-        raise ValueError(f"subfolder must lie within the checkpoint, not be {subfolder!r}.")
+    parts = _place(subfolder)
     if os.path.isdir(name):
         return Path(name) / subfolder
     where: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
@@ -109,6 +107,38 @@ def fetch_base(name: str, revision: str | None, where: dict[str, Any]) -> tuple[
     if not names or not all(isinstance(shard, str) and _SHARD.fullmatch(shard) for shard in names):
         raise PosteriorCheckpointError(f"{index} does not name safetensors files beside it. {remedy(index)}")
     return config.parent, [fetch(shard) for shard in sorted(set(names))]
+
+
+def fetch_beside(
+    name: str | os.PathLike[str],
+    file: str,
+    *,
+    revision: str | None = None,
+    subfolder: str = "",
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Path | None:
+    """
+    A file of a model that is none of its weights, local or fetched; `None` if there is none of that name.
+
+    Raises:
+        PosteriorCheckpointError: no such folder, repository or revision.
+        HfHubHTTPError, OSError: the Hub broke off.
+    """
+    place = _place(subfolder)
+    if os.path.isdir(name):
+        path = Path(name) / place / file
+        return path if path.exists() else None
+    where = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    return _Repository(str(name), revision, place, where).fetch(file)
+
+
+def _place(subfolder: str) -> PurePosixPath:
+    parts = PurePosixPath(subfolder)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in subfolder:
+        raise ValueError(f"subfolder must lie within the checkpoint, not be {subfolder!r}.")
+    return parts
 
 
 class _Repository:

@@ -25,7 +25,7 @@ from .loading import ADAPTER_NAME, read_config
 from .network import without_network
 from .untrusted import StoredTensors, at_most, read_json, reading, remedy, short
 
-__all__ = ["ADAPTERS", "load_mean", "read_base_config"]
+__all__ = ["ADAPTERS", "load_mean", "read_base_config", "read_model_config"]
 
 # What a configuration counts is no more than its model has weights, or than this, if those are not at hand. Of labels
 # and layers it makes lists at once.
@@ -99,6 +99,11 @@ def read_base_config(folder: str | os.PathLike[str]) -> PreTrainedConfig | None:
     """The configuration of the model that the adapter in `folder` belongs to, or `None` if it is not recorded."""
     values = read_config(Path(folder)).get("base_config")
     return None if values is None else _build_config(values, Path(folder) / POSTERIOR_CONFIG_NAME, _MOST, True)
+
+
+def read_model_config(path: Path) -> PreTrainedConfig:
+    """The configuration in a model's `config.json`."""
+    return _build_config(read_json(path), path, _MOST, True)
 
 
 def _build_config(values: Any, path: Path, most: int, quantised: bool = False) -> PreTrainedConfig:

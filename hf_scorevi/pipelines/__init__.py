@@ -15,7 +15,7 @@ from ..modeling import BayesianModel
 from . import forecasting, image_classification
 from .forecasting import ForecastingPipeline
 from .image_classification import BayesianImageClassificationPipeline
-from .loading import ForecasterLoader, Loader
+from .loading import ForecasterLoader, Loader, read_configurations_of
 
 __all__ = ["BayesianImageClassificationPipeline", "BayesianModel", "ForecastingPipeline"]
 
@@ -28,6 +28,7 @@ for _task, _class, _loader, _type in (
 ):
     PIPELINE_REGISTRY.register_pipeline(_task, _class, pt_model=(_loader,), type=_type)
     del _class._registered_impl  # type: ignore[union-attr]  # or save_pretrained would write code into the checkpoint, to be trusted on loading
+read_configurations_of((image_classification.TASK, forecasting.TASK))
 for _task in _STOCK_TASKS:  # or they would log a list of all models that they know, as an error
     _names = SUPPORTED_PEFT_TASKS.setdefault(_task, [])
     if BayesianModel.__name__ not in _names:

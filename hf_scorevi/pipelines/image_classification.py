@@ -7,7 +7,10 @@ from typing import Any
 from transformers import ImageClassificationPipeline
 from transformers.utils import ModelOutput  # type: ignore[attr-defined]
 
+from ..errors import InputError
+from ..hub.processors import load_image_processor
 from ..modeling import BayesianModel
+from .loading import own_image_processor
 
 __all__ = ["TASK", "BayesianImageClassificationPipeline"]
 
@@ -31,13 +34,31 @@ class BayesianImageClassificationPipeline(ImageClassificationPipeline):
     would leave) and `mutual_information` (what comes from the weights' uncertainty).
 
     Args:
-        model: a `BayesianModel`, or where one lies: on the Hub or in a folder. An adapter on the Hub is to be loaded
-            by `BayesianModel.from_pretrained`, with its base's image processor given.
+        model: a `BayesianModel`, or where one lies: on the Hub or in a folder.
+        image_processor: for a model that is given itself, or where one lies; default: the one that lies beside the
+            model, or of an adapter beside its base. It has to be of transformers: no code is executed.
         num_samples, seed: of the posterior draws, in the call or once for all; default: the model's own, 16 and 0.
             The others are those of the image-classification pipeline.
     """
 
+    # All are loaded here: `pipeline` would ask whether to run code of theirs.
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_video_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False
+    _load_processor = False
+
     model: Any
+
+    def __init__(self, model: BayesianModel, image_processor: Any = None, **kwargs: Any) -> None:
+        name, where = vars(model).pop("origin", (None, {})) if isinstance(model, BayesianModel) else (None, {})
+        if isinstance(image_processor, str):
+            image_processor = load_image_processor(image_processor)
+        elif image_processor is None and name is not None:
+            image_processor = own_image_processor(name, **where)
+        elif image_processor is None and isinstance(model, BayesianModel):
+            raise InputError(f"The pipeline {TASK!r} needs image_processor=..., for a model that is given itself.")
+        super().__init__(model=model, image_processor=image_processor, **kwargs)
 
     def check_model_type(self, supported_models: Any) -> None:
         """Only a model with a posterior will do."""
