@@ -108,8 +108,8 @@ class BayesianModel(Predictor):
         """
         if model_kwargs.pop("trust_remote_code", False):
             raise InputError(
-                "Code from a checkpoint is never executed: leave out trust_remote_code=True. A model that transformers "
-                "does not have cannot be loaded by its name."
+                "Code from a checkpoint is never executed: leave out trust_remote_code=True, and give a model whose "
+                "class transformers does not have as base_model=model."
             )
         where: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         folder = fetch_checkpoint(name, revision=revision, subfolder=subfolder, **where)

@@ -44,7 +44,9 @@ def add_token(parser: argparse.ArgumentParser) -> None:
 
 
 def add_metadata(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the card's metadata; what a card has already stays")
+    group = parser.add_argument_group(
+        "the card's metadata; what is given replaces what a card has, lists are added to"
+    )
     group.add_argument("--name", help="the model's (default: the repository's, or the folder's)")
     group.add_argument("--license", metavar="ID", help="as the Hub calls it, e.g. apache-2.0 (default: none)")
     group.add_argument("--language", metavar="CODE", help="of the data, e.g. en (default: none)")

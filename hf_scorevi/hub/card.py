@@ -93,10 +93,11 @@ def make_card(
 
     Args:
         repo_id: where the card will stand, for its examples.
-        metadata: what the folder's files do not tell. A base model or data set that is no name on the Hub (a folder)
-            is left out, with a warning.
+        metadata: what the folder's files do not tell. It replaces what the existing card has, which our own earlier
+            card may have guessed; lists are added to, less what we have guessed. A base model or data set that is no
+            name on the Hub (a folder) is left out, with a warning.
         existing: the card to go on from. Of its text, the part between our two lines is replaced, or added if there is
-            none; of its metadata, our figures are replaced, lists are added to, and what is there already stays.
+            none; of its metadata, our figures are replaced, lists are added to, and what else is there stays.
 
     Raises:
         PosteriorCheckpointError: the folder's files are damaged, or there is no posterior.
@@ -104,12 +105,18 @@ def make_card(
     """
     folder = Path(folder)
     metadata = metadata or CardMetadata()
-    if metadata.base_model is None:
-        metadata = replace(metadata, base_model=next(iter(names_of(existing, "base_model")), None))
+    said = {name for name, value in vars(metadata).items() if value}
+    if identifier(metadata.base_model) is None:
+        said.discard("base_model")
+    for name in ("base_model", "pipeline_tag"):
+        if not getattr(metadata, name):
+            metadata = replace(metadata, **{name: next(iter(names_of(existing, name)), None)})
     if not metadata.datasets:
         metadata = replace(metadata, datasets=names_of(existing, "datasets"))
     content = _Content(folder, repo_id, metadata)
-    return merge_cards(existing, content.render(_draw(folder, content)))
+    guessed = {"datasets": content.recorded_datasets}
+    text = content.render(_draw(folder, content))
+    return merge_cards(existing, text, {name: guessed.get(name, ()) for name in said})
 
 
 def write_card(
@@ -157,7 +164,8 @@ class _Content:
         self.processor = processor if (folder / file).is_file() else None
         recorded = identifier(self.training.get("base_model"))
         self.base_model = next(iter(_on_hub("base_model", given.base_model)), recorded)
-        self.datasets = _on_hub("datasets", given.datasets) or listed(hub_dataset(self.training.get("dataset")))
+        self.recorded_datasets = listed(hub_dataset(self.training.get("dataset")))
+        self.datasets = _on_hub("datasets", given.datasets) or self.recorded_datasets
         self.name = given.name or (repo_id or folder.resolve().name).split("/")[-1]
         self.repo_id = re.sub(r"[^\w./-]", "-", repo_id or f"your-name/{self.name}", flags=re.ASCII)
 

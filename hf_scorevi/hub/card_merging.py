@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -71,9 +72,13 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
-def merge_cards(existing: str | None, ours: str) -> str:
+def merge_cards(existing: str | None, ours: str, said: Mapping[str, Collection[str]] | None = None) -> str:
     """
     `ours` within what `existing` has beside it.
+
+    Args:
+        said: the keys of our metadata that somebody has asked for by name just now: they replace what is there, of a
+            list the values that stand beside the key. With `name`, so does our title, where nobody has written more.
 
     Raises:
         ValueError: the existing card's metadata are no YAML mapping, or its `model-index` is not as the Hub has it.
@@ -83,8 +88,10 @@ def merge_cards(existing: str | None, ours: str) -> str:
     line_end = "\r\n" if "\r\n" in existing else "\n"
     yaml_text, text = _split(existing)
     new_yaml, body = _split(ours)
-    front = _merge_yaml(yaml_text, _parse(new_yaml))
-    merged = f"---\n{front}---\n\n{_merge_text(text, body)}\n"
+    said = said or {}
+    front = _merge_yaml(yaml_text, _parse(new_yaml), said)
+    with_title = "name" in said and not has_own_text(existing)
+    merged = f"---\n{front}---\n\n{_merge_text(text, body, with_title)}\n"
     return merged.replace("\n", line_end)
 
 
@@ -122,9 +129,11 @@ def _parse(text: str) -> dict[str, Any]:
     return metadata
 
 
-def _merge_text(text: str, body: str) -> str:
+def _merge_text(text: str, body: str, with_title: bool) -> str:
     if _is_empty_template(text):
         return body.strip("\n")
+    if with_title:
+        text = re.sub(r"\A\n*# .*", lambda _: body.strip("\n").splitlines()[0], text)
     (block,) = _BLOCK.findall(body)
     if match := _BLOCK.search(text):
         text = text[: match.start()] + block + _BLOCK.sub("", text[match.end() :])
@@ -140,10 +149,10 @@ def _is_empty_template(text: str) -> bool:
     return all(line in questions or line.startswith("- PEFT ") for line in lines)
 
 
-def _merge_yaml(text: str, new: dict[str, Any]) -> str:
+def _merge_yaml(text: str, new: dict[str, Any], said: Mapping[str, Collection[str]]) -> str:
     """The lines of `text`, but for the keys that change."""
     old = _parse(text)
-    merged = _merge_metadata(old, new)
+    merged = _merge_metadata(old, new, said)
     if merged == old:
         return text
     try:
@@ -168,7 +177,7 @@ def _dump(values: dict[str, Any]) -> str:
     return yaml_dump(values, sort_keys=False) if values else ""
 
 
-def _merge_metadata(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+def _merge_metadata(old: dict[str, Any], new: dict[str, Any], said: Mapping[str, Collection[str]]) -> dict[str, Any]:
     merged = dict(old)
     for key, is_private in (("base_model", _is_folder), ("tags", _names_a_folder)):
         kept = [value for value in listed(old.get(key)) if not is_private(value)]
@@ -179,9 +188,11 @@ def _merge_metadata(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         if key == "model-index":
             continue
         if key in _LISTS:
-            if missing := [item for item in value if item not in listed(present)]:
-                merged[key] = listed(present) + missing
-        elif present in (None, "", []):
+            kept = [item for item in listed(present) if item in value or item not in said.get(key, ())]
+            missing = [item for item in value if item not in kept]
+            if missing or kept != listed(present):
+                merged[key] = kept + missing
+        elif key in said or present in (None, "", []):
             merged[key] = value
     if merged.get("base_model") == []:
         del merged["base_model"]

@@ -91,8 +91,9 @@ class PushingTrainer(Trainer):
         """
         Write the card of the checkpoint in `output_dir` (`hf_scorevi.hub.make_card`): `README.md` and its pictures.
 
-        Takes what `Trainer.create_model_card` takes. What is given holds for later pushes of this trainer too. Data
-        that were evaluated on and have no name of their own are called `dataset`, and else `dataset_tags`.
+        Takes what `Trainer.create_model_card` takes. What is given replaces what the card has, and is brought to the
+        Hub by the pushes that follow, until `push_to_hub` has. Data that were evaluated on and have no name of their
+        own are called `dataset`, and else `dataset_tags`.
         """
         given = {
             "language": language,
@@ -149,7 +150,10 @@ class PushingTrainer(Trainer):
                 self.init_hf_repo(token=token, private=private)
         except (OSError, ValueError) as error:
             raise push_error(error, self._folder, self._repo_id) from error
-        return self._push(self._folder, commit_message or "End of training", token, revision, blocking=blocking)
+        pushed = self._push(self._folder, commit_message or "End of training", token, revision, blocking=blocking)
+        if blocking:  # the card has it now, and people may change it there
+            self._card_metadata = CardMetadata(name=self._card_metadata.name)
+        return pushed
 
     def _push(
         self,

@@ -453,3 +453,30 @@ def test_settings_of_all_types_have_a_cell():
         "yes", "no", "0", "9999", "10,000", "-5", "0.1", "1e-05", "3", "1e+300", "text", "–", "a, 1", "–", "–", "–"
     ]  # fmt: skip
     assert len(cell("x" * 10_000)) == 200
+
+
+# --- what is said by name
+
+
+def test_what_is_said_replaces_what_is_there_and_the_rest_stays():
+    existing = card("# out\n", license="mit", pipeline_tag="text-classification", language="en", mine=1)
+    new = ours(license="apache-2.0", pipeline_tag="audio-classification", language="de")
+    merged = merge_cards(existing, new, {"license": (), "pipeline_tag": ()})
+    found = metadata_of(merged)
+    assert (found["license"], found["pipeline_tag"]) == ("apache-2.0", "audio-classification")
+    assert (found["language"], found["mine"]) == ("en", 1)
+
+
+def test_of_a_list_only_our_own_guesses_are_replaced():
+    existing = card("Mine.", datasets=["user/guess", "user/theirs"], tags=["vision"])
+    merged = merge_cards(existing, ours(datasets=["user/said"]), {"datasets": ["user/guess"], "tags": ()})
+    assert metadata_of(merged)["datasets"] == ["user/theirs", "user/said"]
+    assert metadata_of(merged)["tags"] == ["vision", *TAGS]
+    again = merge_cards(merged, ours(datasets=["user/guess"]), {"datasets": ["user/guess"]})
+    assert metadata_of(again)["datasets"] == ["user/theirs", "user/said", "user/guess"]
+
+
+@pytest.mark.parametrize(("text", "title"), [("# out\n", "# tiny"), ("# out\n\nBy me.\n", "# out")])
+def test_a_name_replaces_a_title_under_which_nobody_has_written(text, title):
+    merged = merge_cards(card(text), ours(), {"name": ()})
+    assert ModelCard(merged).text.strip("\n").splitlines()[0] == title
