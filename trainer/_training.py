@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 from transformers import PreTrainedConfig, Trainer
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from hf_scorevi import PosteriorConfig, PushError, ScoreVITrainer, ScoreVITrainingArguments
 from hf_scorevi.errors import InputError
+from hf_scorevi.training.checkpoint_folders import last_checkpoint, recover
 from hf_scorevi.training.checkpointing import load_weights
 
 __all__ = ["PointTrainer", "PosteriorArguments", "RunArguments", "check_saved", "finish", "origin", "train"]
@@ -100,7 +100,7 @@ def train(trainer: Trainer, args: RunArguments, config: PreTrainedConfig) -> Non
     trainer.save_state()
 
 
-def _checkpoint_to_resume(args: RunArguments) -> str | None:
+def _checkpoint_to_resume(args: RunArguments) -> str | bool | None:
     value = args.resume_from_checkpoint
     if value is None or value.lower() == "false":
         return None
@@ -109,13 +109,13 @@ def _checkpoint_to_resume(args: RunArguments) -> str | None:
             raise InputError(f"There is no checkpoint {value!r} to resume from.")
         return value
     folder = str(args.output_dir)
-    last = get_last_checkpoint(folder) if Path(folder).is_dir() else None
-    if last is None:
+    recover(Path(folder))
+    if last_checkpoint(folder) is None:
         raise InputError(
             f"{folder!r} holds no checkpoint to resume from. Give the --output_dir of the interrupted run, "
             "or leave --resume_from_checkpoint out."
         )
-    return last
+    return True
 
 
 def check_saved(folder: str) -> None:

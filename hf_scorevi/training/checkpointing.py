@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,43 +13,43 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel, TrainerState
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import sort_checkpoints
 
 from ..errors import PosteriorCheckpointError
 from ..hub import StoredPosterior, load_posterior, write_aside
 from ..inference import NoiseVariance, PosteriorUpdate
 from ..posterior import Posterior
+from .checkpoint_folders import RUN, STATE_NAME
 
 __all__ = [
-    "INCOMPLETE",
-    "STATE_NAME",
     "load_posterior_into",
     "load_state",
     "load_weights",
-    "publish",
     "record_callbacks",
-    "rotate",
     "save_state",
 ]
 
-STATE_NAME = "score_vi_state.safetensors"
-# Begins the names of folders that are being written or deleted; those of checkpoints begin otherwise.
-INCOMPLETE = "incomplete-"
 _NOISE = "noise."
 
 
 def save_state(
-    folder: str | os.PathLike[str], update: PosteriorUpdate, noise: NoiseVariance | None = None, write: bool = True
+    folder: str | os.PathLike[str],
+    update: PosteriorUpdate,
+    noise: NoiseVariance | None = None,
+    write: bool = True,
+    run: int = 0,
 ) -> None:
     """
     Averages, counters, the prior and the noise, which a resumed run continues from. All processes call it, one writes.
+
+    Args:
+        run: number of the run, of those that have written into the folder of `folder`.
     """
     values = update.state_dict()
     if noise is not None:
         values |= {_NOISE + name: value for name, value in noise.state_dict().items()}
     if write:
         state = {name: value.detach().cpu().contiguous() for name, value in values.items()}
-        write_aside(Path(folder) / STATE_NAME, lambda path: save_file(state, path))
+        write_aside(Path(folder) / STATE_NAME, lambda path: save_file(state, path, metadata={RUN: str(run)}))
 
 
 def load_state(folder: str | os.PathLike[str], update: PosteriorUpdate, noise: NoiseVariance | None = None) -> None:
@@ -116,44 +115,3 @@ def record_callbacks(state: TrainerState, candidates: Iterable[Any]) -> None:
             latest.setdefault(type(callback).__name__, []).append(callback.state())
     for name, found in latest.items():
         state.stateful_callbacks[name] = found if len(found) > 1 else found[0]  # type: ignore[call-overload,index]
-
-
-def publish(aside: Path, final: Path) -> None:
-    """Give a folder that is complete its name, on disk too; an older one of that name makes room."""
-    for path in aside.rglob("*"):
-        _flush(path)
-    _flush(aside)
-    if final.exists():
-        _remove(final)
-    os.replace(aside, final)
-    _flush(final.parent)
-
-
-def rotate(run_dir: Path, limit: int | None, keep: set[str | None]) -> None:
-    """Delete the oldest checkpoints in `run_dir` beyond `limit`, sparing `keep`."""
-    found = sort_checkpoints(str(run_dir), use_mtime=True)
-    excess = len(found) - max(limit, len(keep - {None})) if limit and limit > 0 else 0
-    for folder in [folder for folder in found if folder not in keep][: max(excess, 0)]:
-        _remove(Path(folder))
-
-
-def _remove(folder: Path) -> None:
-    """Take the name away first: a checkpoint that is half deleted must not look like one."""
-    doomed = folder.with_name(INCOMPLETE + folder.name)
-    shutil.rmtree(doomed, ignore_errors=True)
-    os.replace(folder, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Ask for a file or folder to reach the disk, where the system can."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)

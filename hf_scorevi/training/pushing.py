@@ -217,6 +217,11 @@ class PushingTrainer(Trainer):
     def _folders_being_pushed(self) -> set[str]:
         return {folder for folder, job in self._pushes.items() if not job.done()}
 
+    def _await_push(self, folder: str) -> None:
+        """Wait for the push of a folder that is about to be replaced, if there is one."""
+        if (job := self._pushes.get(folder)) is not None:
+            job.exception()
+
     def _finish_current_push(self) -> None:
         """Wait for pushes that are under way; what became of those that failed is said."""
         super()._finish_current_push()

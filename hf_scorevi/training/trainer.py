@@ -403,7 +403,8 @@ class ScoreVITrainer(PosteriorTrainer):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.update is not None:
-            save_state(output_dir, self.update, self._resolved_likelihood().noise, self.args.should_save)
+            noise = self._resolved_likelihood().noise
+            save_state(output_dir, self.update, noise, self.args.should_save, self._run or 0)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -411,6 +412,7 @@ class ScoreVITrainer(PosteriorTrainer):
             assert self.update is not None
             load_posterior_into(self.posterior, checkpoint, self.model)
             load_state(checkpoint, self.update, self._resolved_likelihood().noise)
+            self._noise_stale = True  # the predictive's is not part of the state
         super()._load_optimizer_and_scheduler(checkpoint)
 
 
