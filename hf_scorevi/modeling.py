@@ -28,6 +28,7 @@ from .hub import (
     read_evaluations,
     read_recalibration,
     save_posterior,
+    saved_aside,
     write_card,
     write_evaluations,
 )
@@ -129,7 +130,8 @@ class BayesianModel(Predictor):
             repo_id: where to; default: the folder's name.
             kwargs: as `push_to_hub` takes them.
         """
-        self.model.save_pretrained(folder)  # type: ignore[operator]
+        with saved_aside(folder) as aside:
+            self.model.save_pretrained(aside)  # type: ignore[operator]
         save_posterior(folder, self.model, self.posterior, self.stored)
         write_evaluations(folder, self.evaluations, self.recalibration)
         if push_to_hub:

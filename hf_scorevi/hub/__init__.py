@@ -15,15 +15,16 @@ from .checkpoint import (
     POSTERIOR_NAME,
     StoredPosterior,
     save_posterior,
-    write_aside,
 )
 from .data_names import describe_data
 from .fetching import fetch_checkpoint
+from .files import write_aside
 from .keys import file_keys
 from .loading import load_posterior, read_checkpoint
 from .models import ADAPTERS, load_mean, read_base_config
 from .network import NoAnswerError, asking
 from .pushing import TRAINING_STATE, Part, push_checkpoint, push_error, push_figures, reason_of
+from .saving import saved_aside
 
 __all__ = [
     "ADAPTERS",
@@ -54,6 +55,7 @@ __all__ = [
     "read_recalibration",
     "reason_of",
     "save_posterior",
+    "saved_aside",
     "write_aside",
     "write_card",
     "write_evaluations",

@@ -18,7 +18,7 @@ from ..errors import PosteriorCheckpointError
 from ..metrics import ReliabilityBins
 from ..posthoc import Recalibration
 from .card_merging import OWNER, identifier, plain
-from .checkpoint import write_aside
+from .files import is_there, remove, write_aside
 from .loading import read_config, stored_files
 from .untrusted import read_json, short
 
@@ -259,7 +259,7 @@ def write_evaluations(
     """
     path = Path(folder) / CALIBRATION_NAME
     if not evaluations and recalibration is None:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     described = [evaluation.to_dict() for evaluation in evaluations]
     for values in _short_list(described):
@@ -308,7 +308,7 @@ def read_recalibration(folder: str | os.PathLike[str]) -> Recalibration | None:
 
 def _contents(path: Path) -> dict[str, Any] | None:
     """What the file holds, if it is there and of the weights beside it."""
-    if not path.is_file():
+    if not is_there(path):
         return None
     contents = read_json(path)
     version = contents.get("format_version")

@@ -19,15 +19,16 @@ from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 from jinja2 import Environment, StrictUndefined
 from transformers.utils import logging
 
+from ..errors import InputError, PosteriorCheckpointError
 from ..posthoc import Recalibration
 from .calibration import METRICS, ROWS, hub_dataset, read_evaluations, read_recalibration
 from .card_forecasts import describe_forecaster, describe_noise, is_forecaster
-from .card_merging import cell, identifier, listed, merge_cards, names_of, one_line, plain
-from .checkpoint import write_aside
+from .card_merging import MAX_CARD_BYTES, cell, identifier, listed, merge_cards, names_of, one_line, plain
+from .files import is_there, own_path, read_bytes, remove, write_aside
 from .loading import read_config
 from .untrusted import read_json
 
-__all__ = ["CARD_NAME", "CardMetadata", "make_card", "write_card"]
+__all__ = ["CARD_NAME", "CardMetadata", "make_card", "read_card", "write_card"]
 
 CARD_NAME = "README.md"
 _POSTERIOR_PICTURE = "posterior.png"
@@ -101,7 +102,7 @@ def make_card(
 
     Raises:
         PosteriorCheckpointError: the folder's files are damaged, or there is no posterior.
-        ValueError: the metadata of the existing card are no YAML.
+        InputError: the metadata of the existing card are no YAML that can be read.
     """
     folder = Path(folder)
     metadata = metadata or CardMetadata()
@@ -124,13 +125,27 @@ def write_card(
 ) -> Path:
     """Write `README.md` and its pictures into a checkpoint's folder, going on from the card there (`make_card`)."""
     path = Path(folder) / CARD_NAME
-    try:
-        existing = path.read_bytes().decode("utf-8") if path.is_file() else None  # with the line ends that it has
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text ({error}). Save it as such, or move it away.") from error
+    existing = read_card(own_path(path, path.parent)) if is_there(path) else None
     text = make_card(folder, repo_id=repo_id, metadata=metadata, existing=existing)
     write_aside(path, lambda aside: aside.write_bytes(text.encode("utf-8")))
     return path
+
+
+def read_card(path: Path) -> str:
+    """
+    The text of a card, with the line ends that it has.
+
+    Raises:
+        InputError: it is no UTF-8 text, or too long.
+    """
+    try:
+        return read_bytes(path, MAX_CARD_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text ({error}). Save it as such, or move it away.") from error
+    except PosteriorCheckpointError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read: {error}. Shorten it, or move it away.") from error
 
 
 class _Content:
@@ -144,7 +159,7 @@ class _Content:
         self.training = _mapping(contents, "training")
         self.is_adapter = isinstance(contents.get("base_config"), dict)
         path = folder / "config.json"
-        config = _mapping(contents, "base_config") or (read_json(path) if path.is_file() else {})
+        config = _mapping(contents, "base_config") or (read_json(path) if is_there(path) else {})
         self.num_labels = len(_mapping(config, "id2label"))
         self.architecture = _architecture(config)
         self.outputs = None  # what is predicted, where it is not one of several classes
@@ -161,7 +176,7 @@ class _Content:
         )
         self.task = None if self.outputs == "numbers" else task
         self.pipeline_tag = given.pipeline_tag or (_FORECASTING if self.forecaster else self.task)
-        self.processor = processor if (folder / file).is_file() else None
+        self.processor = processor if file and (folder / file).is_file() else None
         recorded = identifier(self.training.get("base_model"))
         self.base_model = next(iter(_on_hub("base_model", given.base_model)), recorded)
         self.recorded_datasets = listed(hub_dataset(self.training.get("dataset")))
@@ -305,7 +320,7 @@ def _draw(folder: Path, content: _Content) -> Container[str]:
         write_aside(folder / name, partial(figure.savefig, format="png", metadata=_PNG_METADATA))
     for path in folder.iterdir():
         if _PICTURES.fullmatch(path.name) and path.name not in figures:
-            path.unlink()
+            remove(path)
     return figures
 
 

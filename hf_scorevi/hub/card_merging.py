@@ -7,15 +7,18 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
 
+from ..errors import InputError
+from .card_yaml import load_yaml
 from .untrusted import short
 
 __all__ = [
+    "MAX_CARD_BYTES",
     "OWNER",
+    "add_metadata",
     "cell",
     "has_own_text",
     "identifier",
@@ -26,6 +29,7 @@ __all__ = [
     "plain",
 ]
 
+MAX_CARD_BYTES = 4 << 20
 # Stands in the `args` of our figures, by which they are known.
 OWNER = "hf_scorevi"
 # From one of the two lines of the template to the other, between which the text is ours.
@@ -81,7 +85,7 @@ def merge_cards(existing: str | None, ours: str, said: Mapping[str, Collection[s
             list the values that stand beside the key. With `name`, so does our title, where nobody has written more.
 
     Raises:
-        ValueError: the existing card's metadata are no YAML mapping, or its `model-index` is not as the Hub has it.
+        InputError: the existing card's metadata are no YAML mapping, or its `model-index` is not as the Hub has it.
     """
     if existing is None or not existing.strip("\ufeff \t\r\n"):
         return ours
@@ -93,6 +97,19 @@ def merge_cards(existing: str | None, ours: str, said: Mapping[str, Collection[s
     with_title = "name" in said and not has_own_text(existing)
     merged = f"---\n{front}---\n\n{_merge_text(text, body, with_title)}\n"
     return merged.replace("\n", line_end)
+
+
+def add_metadata(existing: str, other: str) -> str:
+    """
+    The card `existing` with what the metadata of `other` have beyond its own.
+
+    Raises:
+        InputError: as `merge_cards`.
+    """
+    line_end = "\r\n" if "\r\n" in existing else "\n"
+    yaml_text, text = _split(existing)
+    front = _merge_yaml(yaml_text, _parse(_split(other)[0]))
+    return f"---\n{front}---\n{text}".replace("\n", line_end)
 
 
 def names_of(card: str | None, key: str) -> list[str]:
@@ -119,13 +136,13 @@ def _split(card: str) -> tuple[str, str]:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        metadata = yaml.safe_load(text) or {}
-    except Exception as error:  # its constructors raise whatever Python does
-        raise ValueError(
+        metadata = load_yaml(text) or {}
+    except ValueError as error:
+        raise InputError(
             f"The metadata at the head of README.md are no YAML: {short(error)}. Mend them there."
         ) from error
     if not isinstance(metadata, dict):
-        raise ValueError("The metadata at the head of README.md are no mapping of names to values. Mend them there.")
+        raise InputError("The metadata at the head of README.md are no mapping of names to values. Mend them there.")
     return metadata
 
 
@@ -157,17 +174,17 @@ def _merge_yaml(text: str, new: dict[str, Any], said: Mapping[str, Collection[st
         return text
     try:
         lines = _with_changes(text, merged)
-        if yaml.safe_load(lines) == merged:
+        if load_yaml(lines) == merged:
             return lines
-    except (yaml.YAMLError, TypeError):
-        pass  # the keys do not come apart, because of an alias between them for instance
+    except (ValueError, TypeError):
+        pass  # the keys do not come apart
     return _dump(merged)
 
 
 def _with_changes(text: str, values: dict[str, Any]) -> str:
     lines, added = "", dict(values)
     for part in re.split(r"^(?=[^\s-])", text, flags=re.MULTILINE):  # a comment, or a key with what is its
-        own = yaml.safe_load(part) or {}
+        own = load_yaml(part) or {}
         kept = {key: added.pop(key) for key in own if key in added}
         lines += part if kept == own else _dump(kept)
     return lines + _dump(added)
@@ -218,7 +235,7 @@ def _merge_index(old: Any, new: Any) -> list[dict[str, Any]]:
     """The results of others as they are, ours in the place of ours."""
     old = listed(old)
     if not all(isinstance(model, dict) and isinstance(model.get("results"), list) for model in old):
-        raise ValueError(
+        raise InputError(
             "model-index in the metadata at the head of README.md is no list of models with a name and results. Mend "
             "it there, or delete it."
         )

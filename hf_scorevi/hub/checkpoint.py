@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..errors import PosteriorCheckpointError
 from ..posterior import Posterior, PosteriorConfig, TensorSummary, summarise
 from ..predictive import GaussianNoise
+from .files import remove, write_aside
 from .keys import file_keys
 from .untrusted import sha256
 
@@ -39,7 +40,6 @@ __all__ = [
     "file_hashes",
     "file_names",
     "save_posterior",
-    "write_aside",
 ]
 
 FORMAT_VERSION = "1.3"
@@ -153,21 +153,11 @@ def _write_tensors(folder: Path, tensors: dict[str, Tensor], max_shard_size: int
         text = json.dumps({"metadata": split.metadata, "weight_map": split.tensor_to_filename}, indent=2) + "\n"
         write_aside(folder / _INDEX_NAME, lambda path: path.write_text(text, encoding="utf-8"))
     else:
-        (folder / _INDEX_NAME).unlink(missing_ok=True)
+        remove(folder / _INDEX_NAME)
     for name in file_names(folder, POSTERIOR_FILE):
         if name not in split.filename_to_tensors:
-            (folder / name).unlink()
+            remove(folder / name)
     return list(split.filename_to_tensors)
-
-
-def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make the file under a temporary name, then rename it: `path` is whole or untouched."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _base_config(model: nn.Module) -> dict[str, Any]:

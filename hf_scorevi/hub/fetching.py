@@ -16,16 +16,17 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+from huggingface_hub.utils import httpx, tqdm  # type: ignore[attr-defined]
 from transformers.utils import logging
 
-from ..errors import PosteriorCheckpointError
+from ..errors import InputError, PosteriorCheckpointError
 from .checkpoint import POSTERIOR_CONFIG_NAME
+from .files import MAX_TEXT_BYTES, is_there, opened, remedy
 from .loading import ADAPTER_NAME, read_config, stored_files
 from .network import NoAnswerError, asking
-from .untrusted import read_json, remedy, sha256, short
+from .untrusted import read_json, sha256, short
 
-__all__ = ["GENERATION_NAME", "fetch_base", "fetch_beside", "fetch_checkpoint"]
+__all__ = ["GENERATION_NAME", "download_text", "fetch_base", "fetch_beside", "fetch_checkpoint"]
 
 GENERATION_NAME = "generation_config.json"
 _MODEL_NAME = "model.safetensors"
@@ -76,6 +77,37 @@ def fetch_checkpoint(
     return first.parent
 
 
+def download_text(name: str, file: str, *, revision: str | None, most: int = MAX_TEXT_BYTES, **where: Any) -> Path:
+    """
+    `hf_hub_download` of a file that is text.
+
+    Raises:
+        InputError: it has more than `most` bytes, and what came of it was thrown away.
+    """
+
+    class Bounded(tqdm):  # type: ignore[misc]
+        """The progress bar is told how much is to come, and how much has."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._come = kwargs.get("initial") or 0
+            self._check(kwargs.get("total") or 0)
+            super().__init__(*args, **kwargs)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._come += n or 0
+            self._check(self._come)
+            return super().update(n)  # type: ignore[no-any-return]
+
+        def _check(self, size: float) -> None:
+            if size > most:
+                raise InputError(
+                    f"{file} of {name} has {size:,.0f} bytes or more, where at most {most:,} can be right. Give "
+                    "another revision, or ask its author to mend it."
+                )
+
+    return Path(hf_hub_download(name, file, revision=revision, tqdm_class=Bounded, **where))
+
+
 def fetch_base(name: str, revision: str | None, where: dict[str, Any]) -> tuple[Path, list[Path]]:
     """
     The folder of the model that an adapter belongs to, local or fetched, and the safetensors files of its weights.
@@ -92,14 +124,14 @@ def fetch_base(name: str, revision: str | None, where: dict[str, Any]) -> tuple[
 
     def fetch(file: str) -> Path:
         path = source.fetch(file) if folder is None else folder / file
-        if path is None or not path.is_file():
+        if path is None or not is_there(path):
             raise PosteriorCheckpointError(f"{name} has no {file}; weights are read from safetensors files alone.")
         return path
 
     config = fetch("config.json")
     if folder is None:
         source.try_to_fetch(GENERATION_NAME)
-    if (config.parent / _MODEL_NAME).is_file() or (folder is None and source.fetch(_MODEL_NAME)):
+    if is_there(config.parent / _MODEL_NAME) or (folder is None and source.fetch(_MODEL_NAME)):
         return config.parent, [config.parent / _MODEL_NAME]
     index = fetch(f"{_MODEL_NAME}.index.json")
     shards = read_json(index).get("weight_map")
@@ -129,7 +161,7 @@ def fetch_beside(
     place = _place(subfolder)
     if os.path.isdir(name):
         path = Path(name) / place / file
-        return path if path.exists() else None
+        return path if is_there(path) else None
     where = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     return _Repository(str(name), revision, place, where).fetch(file)
 
@@ -185,6 +217,8 @@ class _Repository:
     def _download(self, file: str) -> Path | None:
         try:
             place = self._place / file
+            if place.suffix == ".json":
+                return download_text(self._name, str(place), revision=self._revision, **self._where)
             return Path(hf_hub_download(self._name, str(place), revision=self._revision, **self._where))
         except RemoteEntryNotFoundError:
             return None
@@ -221,6 +255,10 @@ def _as_announced(path: Path) -> bool:
     if re.fullmatch("[0-9a-f]{64}", announced):
         return sha256(path) == announced
     if re.fullmatch("[0-9a-f]{40}", announced):  # git's, or that of a proxy
-        data = path.read_bytes()
-        return announced in (hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(), hashlib.sha1(data).hexdigest())
+        with opened(path) as file:
+            hashes = hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size), hashlib.sha1()
+            while data := file.read(1 << 20):
+                for own in hashes:
+                    own.update(data)
+        return announced in [own.hexdigest() for own in hashes]
     return True

@@ -21,8 +21,9 @@ from .checkpoint import (
     StoredPosterior,
     file_hashes,
 )
+from .files import is_there, remedy
 from .keys import file_keys
-from .untrusted import StoredTensors, read_json, remedy, sha256, short
+from .untrusted import StoredTensors, read_json, sha256, short
 
 __all__ = ["ADAPTER_NAME", "load_posterior", "read_checkpoint", "read_config", "stored_files"]
 
@@ -43,7 +44,7 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
     contents = read_config(folder)
     mean, posterior = stored_files(contents, folder)
     for name in posterior:
-        if not (folder / name).is_file():
+        if not is_there(folder / name):
             raise PosteriorCheckpointError(f"{folder / name} is missing. {remedy(folder / name)}")
     actual = file_hashes(folder, MEAN_FILE)
     changed = sorted(name for name in mean.keys() | actual.keys() if mean.get(name) != actual.get(name))
@@ -148,7 +149,7 @@ def _whole(parameter: nn.Parameter) -> nn.Parameter:
 def read_config(folder: Path) -> dict[str, Any]:
     """The contents of `posterior_config.json`, of a format that can be read; see `read_checkpoint`."""
     path = folder / POSTERIOR_CONFIG_NAME
-    if not path.is_file():
+    if not is_there(path):
         raise PosteriorCheckpointError(
             f"{folder} has no {POSTERIOR_CONFIG_NAME}: it holds no posterior. Use AutoModel… for the weights alone, "
             "or train one with ScoreVITrainer."

@@ -19,11 +19,13 @@ from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, Pre
 
 from .. import models as own_models  # which tells transformers of them
 from ..errors import PosteriorCheckpointError
+from .adapter_config import ADAPTERS, only_stored_modules, read_adapter_config
 from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, file_names
 from .fetching import GENERATION_NAME, fetch_base
+from .files import is_there, remedy
 from .loading import ADAPTER_NAME, read_config
 from .network import without_network
-from .untrusted import StoredTensors, at_most, read_json, reading, remedy, short
+from .untrusted import StoredTensors, at_most, read_json, reading, short
 
 __all__ = ["ADAPTERS", "load_mean", "read_base_config", "read_model_config"]
 
@@ -43,14 +45,6 @@ _CODE = {
 _KERNELS = "implementation"  # in the keys of those for attention and experts, of which transformers has several
 # What timm takes for the name of a repository or a folder, in the place of an architecture.
 _ELSEWHERE = re.compile(r"(hf[-_]?hub|local[-_]?dir):", re.IGNORECASE)
-# Adapters that consist of weights alone. Others read models, tokenizers and tensors that their configuration names.
-ADAPTERS = ("LORA", "ADALORA", "IA3", "LOHA", "LOKR", "OFT", "BOFT", "HRA", "LN_TUNING", "FOURIERFT")
-# What PEFT makes tensors of before it compares them with the stored ones.
-_SIZES = (
-    *("r", "init_r", "target_r", "rank_pattern", "decompose_factor", "n_frequency", "n_frequency_pattern"),
-    *("oft_block_size", "boft_block_size", "boft_block_num", "boft_n_butterfly_factor"),
-)
-_NOT_LORA = ("megatron_config", "layer_replication", "arrow_config", "monteclora_config")
 _OWN_BASE = "give BayesianModel.from_pretrained(..., base_model=model)"
 
 
@@ -169,7 +163,7 @@ def _build(
         loaded: Any = cls.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **kwargs)
     model, info = loaded
     model.name_or_path = model.config.name_or_path = str(folder)
-    if model.can_generate() and (settings := folder / GENERATION_NAME).is_file():
+    if model.can_generate() and is_there(settings := folder / GENERATION_NAME):
         with reading(settings):
             model.generation_config = GenerationConfig.from_dict(read_json(settings))
     return model, sorted(info["missing_keys"])
@@ -202,11 +196,12 @@ def _load_adapter(
     values = read_json(path)
     weights = StoredTensors([folder / ADAPTER_NAME])
     with reading(path):
-        config = _adapter_config(values, weights, path)
+        config = read_adapter_config(values, weights, path)
     if base_model is None:
         base_model = _load_base(folder, values, kwargs, where)
     nn.Module.float(base_model)  # its own float() refuses a quantised model, most of which this leaves alone
     with reading(path), without_network(path), _no_larger_than(weights, path):
+        only_stored_modules(config, base_model)
         model = PeftModel.from_pretrained(base_model, str(folder), config=config)
     missing = sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() - weights.shapes.keys())
     if missing:  # of which PEFT only warns
@@ -215,28 +210,6 @@ def _load_adapter(
             f"adapter_config.json describes, e.g. {missing[0]!r}. {remedy(path)}"
         )
     return model
-
-
-def _adapter_config(values: dict[str, Any], weights: StoredTensors, path: Path) -> Any:
-    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
-
-    kind, unsafe = values.get("peft_type"), [name for name in _NOT_LORA if values.get(name)]
-    if kind not in ADAPTERS or unsafe:
-        raise PosteriorCheckpointError(
-            f"{path} describes an adapter of type {short(kind)}{f' with {unsafe[0]}' if unsafe else ''}; those that "
-            f"are read are {', '.join(ADAPTERS)}. {remedy(path)}"
-        )
-    largest = max((max(shape, default=0) for shape in weights.shapes.values()), default=0)
-    for name in _SIZES:
-        value = values.get(name)
-        for size in value.values() if isinstance(value, dict) else [value]:
-            if isinstance(size, int | float) and size > max(largest, 1000):
-                raise PosteriorCheckpointError(
-                    f"{path} has {name} = {size}, too large for its weights. {remedy(path)}"
-                )
-    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
-    known = {name: value for name, value in values.items() if name != "runtime_config"}
-    return config_class.from_peft_type(**config_class.check_kwargs(**known))
 
 
 def _load_base(folder: Path, adapter: dict[str, Any], kwargs: dict[str, Any], where: dict[str, Any]) -> nn.Module:

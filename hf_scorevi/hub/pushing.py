@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from transformers.utils import logging
 
-from ..errors import PushError
+from ..errors import InputError, PushError
 from ..posthoc import Recalibration
 from .calibration import (
     CALIBRATION_NAME,
@@ -31,9 +30,11 @@ from .calibration import (
     read_recalibration,
     write_evaluations,
 )
-from .card import CARD_NAME, CardMetadata, make_card
-from .card_merging import has_own_text
-from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, POSTERIOR_FILE, write_aside
+from .card import CARD_NAME, CardMetadata, make_card, read_card
+from .card_merging import MAX_CARD_BYTES, has_own_text
+from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, POSTERIOR_FILE
+from .fetching import download_text
+from .files import is_there, own_path, read_bytes, write_aside
 from .loading import read_checkpoint
 from .network import Addition, asking
 from .untrusted import short
@@ -111,20 +112,20 @@ def push_checkpoint(
 
     Raises:
         PosteriorCheckpointError: the folder holds no posterior, or not that of its weights. Nothing is pushed.
-        PushError: the Hub refused or broke off; the sentence has the command to try again. The folder is whole.
+        PushError: the Hub refused or broke off, or the folder has links out of it, whose targets are not sent; the
+            sentence has the command to try again. The folder is whole.
     """
     folder = Path(folder)
     read_checkpoint(folder)
     api = HfApi(token=token)  # type: ignore[arg-type]
     try:
+        _collect(folder, ignore, parts)  # before anything is made there
         if not create_pr:
             repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None and not create_pr and not revision.startswith("refs/"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         _update_card(folder, _remote_card(api, repo_id, revision), repo_id, metadata)
-        files = dict(_files(folder, (*_NEVER, *ignore)))
-        for part in parts:
-            files |= {f"{part.path}/{name}": path for name, path in _files(part.folder, ())}
+        files = _collect(folder, ignore, parts)
         additions = [Addition(name, path) for name, path in sorted(files.items())]
         stale = [name for name in api.list_repo_files(repo_id, revision=revision) if _is_stale(name, files, parts)]
         return api.create_commit(
@@ -167,10 +168,10 @@ def push_figures(
         with TemporaryDirectory() as name:
             aside = Path(name)
             for described in (POSTERIOR_CONFIG_NAME, CALIBRATION_NAME, *_DESCRIBED):
-                if (folder / described).is_file():
-                    shutil.copy(folder / described, aside)
-            theirs = api.hf_hub_download(repo_id, place + POSTERIOR_CONFIG_NAME, revision=head)
-            if Path(theirs).read_bytes() != (folder / POSTERIOR_CONFIG_NAME).read_bytes():
+                if is_there(folder / described):
+                    (aside / described).write_bytes(read_bytes(own_path(folder / described, folder)))
+            theirs = download_text(repo_id, place + POSTERIOR_CONFIG_NAME, revision=head, token=api.token)
+            if read_bytes(theirs) != read_bytes(folder / POSTERIOR_CONFIG_NAME):
                 raise ValueError("the weights there have changed since these were measured.")
             if isinstance(found, Recalibration):
                 message = f"Recalibrated on {found.dataset}"
@@ -221,41 +222,71 @@ def reason_of(error: BaseException) -> str:
 
 def _remote_card(api: HfApi, repo_id: str, revision: str | None, place: str = "") -> str | None:
     try:
-        path = api.hf_hub_download(repo_id, place + CARD_NAME, revision=revision)
+        path = download_text(repo_id, place + CARD_NAME, revision=revision, most=MAX_CARD_BYTES, token=api.token)
     except EntryNotFoundError as error:
         if isinstance(error, HfHubHTTPError):
             return None
         raise  # not in the cache, because the Hub could not be asked
-    return Path(path).read_text(encoding="utf-8")
+    return read_card(path)
 
 
 def _update_card(folder: Path, remote: str | None, repo_id: str, metadata: CardMetadata | None) -> None:
     """Write the folder's card, going on from the Hub's, if people have written there; otherwise from its own."""
     path = folder / CARD_NAME
-    own = path.read_text(encoding="utf-8") if path.is_file() else None
+    own = read_card(own_path(path, folder)) if is_there(path) else None
     existing = own
     if remote is not None and (own is None or has_own_text(remote) or not has_own_text(own)):
         existing = remote
     text = make_card(folder, repo_id=repo_id, metadata=metadata, existing=existing)
     if own is not None and existing is remote and has_own_text(own) and text != own:
         kept = path.with_name(_LOCAL_CARD)
-        write_aside(kept, lambda aside: aside.write_text(own, encoding="utf-8"))
+        write_aside(kept, lambda aside: aside.write_bytes(own.encode("utf-8")))
         logger.warning(
             f"The card of {repo_id} on the Hub has text that people wrote there, and so has {path}. The Hub's was "
             f"kept; yours is in {kept.name}, to be put in by hand."
         )
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_aside(path, lambda aside: aside.write_bytes(text.encode("utf-8")))
 
 
-def _files(folder: Path, ignore: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Files below `folder` by their names in the repository."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(("_", ".")) or any(fnmatch.fnmatch(path.name, pattern) for pattern in ignore):
+def _collect(folder: Path, ignore: Sequence[str], parts: Sequence[Part]) -> dict[str, Path]:
+    """What is sent, by its name in the repository."""
+    files = dict(_files(folder, (*_NEVER, *ignore)))
+    for part in parts:
+        files |= {f"{part.path}/{name}": path for name, path in _files(part.folder, ())}
+    return files
+
+
+def _files(root: Path, ignore: Sequence[str], below: str = "") -> Iterator[tuple[str, Path]]:
+    """
+    Files below `root` by their names in the repository, and where their contents lie.
+
+    Raises:
+        InputError: a link out of `root`, or to what is left out; something that is no file.
+    """
+    for path in sorted((root / below).iterdir()):
+        if _is_left_out(path.name, ignore):
             continue
-        if path.is_file():
-            yield path.name, path
-        elif not any(fnmatch.fnmatch(path.name, pattern) for pattern in _NO_FOLDERS):
-            yield from ((f"{path.name}/{name}", below) for name, below in _files(path, ignore))
+        name = f"{below}{path.name}"
+        if path.is_dir():
+            if any(fnmatch.fnmatch(path.name, pattern) for pattern in _NO_FOLDERS):
+                continue
+            if not path.is_symlink():
+                yield from _files(root, ignore, f"{name}/")
+            elif not path.resolve().is_relative_to(root.resolve()):
+                own_path(path, root)  # which says so; a link within the folder is to what is sent under its own name
+            continue
+        target = own_path(path, root)
+        if path.is_symlink() and target.is_relative_to(root.resolve()):
+            inner = target.relative_to(root.resolve()).parts
+            if any(_is_left_out(part, ignore) for part in inner):
+                raise InputError(
+                    f"{path} is a link to {target}, which is never sent. Put a copy into its place, or delete it."
+                )
+        yield name, target
+
+
+def _is_left_out(name: str, ignore: Sequence[str]) -> bool:
+    return name.startswith(("_", ".")) or any(fnmatch.fnmatch(name, pattern) for pattern in ignore)
 
 
 def _is_stale(name: str, files: dict[str, Path], parts: Sequence[Part]) -> bool:

@@ -24,18 +24,9 @@ from torch.nn.modules.module import (
 )
 
 from ..errors import PosteriorCheckpointError
+from .files import MAX_TEXT_BYTES, opened, read_bytes, remedy
 
-__all__ = ["StoredTensors", "at_most", "read_json", "reading", "remedy", "sha256", "short"]
-
-# Of a JSON file, and of the part of a safetensors file that lists its tensors.
-_MAX_TEXT_BYTES = 16 << 20
-
-
-def remedy(path: Path) -> str:
-    """What to do about a file that is damaged. The Hub's cache, which has links, would go on giving the same one."""
-    if path.is_symlink():
-        return f"Delete {path.resolve()}, and it will be fetched again."
-    return "Fetch or save the checkpoint again."
+__all__ = ["StoredTensors", "at_most", "read_json", "reading", "sha256", "short"]
 
 
 def short(value: object) -> str:
@@ -66,15 +57,11 @@ def read_json(path: Path) -> dict[str, Any]:
     The object in a JSON file. Numbers are of 64 bits or fewer, and no key is there twice.
 
     Raises:
-        PosteriorCheckpointError: missing, larger than 16 MB, no JSON, or no object.
+        PosteriorCheckpointError: missing, no regular file, larger than 16 MB, no JSON, or no object.
     """
-    if not path.is_file():
-        raise PosteriorCheckpointError(f"{path} is missing. {remedy(path)}")
     try:
-        if (size := path.stat().st_size) > _MAX_TEXT_BYTES:
-            raise ValueError(f"it has {size:,} bytes, where at most {_MAX_TEXT_BYTES:,} can be right")
         contents = json.loads(
-            path.read_text(encoding="utf-8"),
+            read_bytes(path).decode("utf-8"),
             parse_constant=_refuse_number,
             parse_int=_whole_number,
             parse_float=_finite_number,
@@ -82,6 +69,8 @@ def read_json(path: Path) -> dict[str, Any]:
         )
         if not isinstance(contents, dict):
             raise ValueError(f"it holds a {type(contents).__name__} in place of an object")
+    except PosteriorCheckpointError:
+        raise
     except (ValueError, RecursionError) as error:
         raise PosteriorCheckpointError(f"{path} cannot be read as JSON ({short(error)}). {remedy(path)}") from error
     return contents
@@ -152,13 +141,11 @@ class StoredTensors:
 
 @contextmanager
 def _tensors_of(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise PosteriorCheckpointError(f"{path} is missing. {remedy(path)}")
     try:
-        with path.open("rb") as plain:
+        with opened(path) as plain:
             header = int.from_bytes(plain.read(8), "little")
-        if header > _MAX_TEXT_BYTES:
-            raise ValueError(f"its header has {header:,} bytes, where at most {_MAX_TEXT_BYTES:,} can be right")
+        if header > MAX_TEXT_BYTES:
+            raise ValueError(f"its header has {header:,} bytes, where at most {MAX_TEXT_BYTES:,} can be right")
         with safe_open(path, "pt") as file:
             yield file
     except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
@@ -204,5 +191,5 @@ def at_most(numbers: int, tensors: int, path: Path) -> Iterator[None]:
 
 def sha256(path: Path) -> str:
     """Of a file's contents, in hexadecimal digits."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

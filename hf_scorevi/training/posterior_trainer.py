@@ -13,7 +13,14 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
-from ..hub import POSTERIOR_CONFIG_NAME, StoredPosterior, file_keys, save_posterior, write_evaluations
+from ..hub import (
+    POSTERIOR_CONFIG_NAME,
+    StoredPosterior,
+    file_keys,
+    save_posterior,
+    saved_aside,
+    write_evaluations,
+)
 from ..posterior import summarise
 from .checkpoint_folders import (
     checkpoint_name,
@@ -143,8 +150,11 @@ class PosteriorTrainer(EvaluatingTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         output_dir = output_dir or self.args.output_dir or "."
         state, summary = self.posterior.whole_state(), summarise(self.posterior)  # by all processes
-        with self._token_hidden():
-            super()._save(output_dir, state_dict)
+        with (
+            self._token_hidden(),
+            saved_aside(output_dir) if self.args.should_save else nullcontext(output_dir) as aside,
+        ):
+            super()._save(str(aside), state_dict)
         if self.args.should_save:
             save_posterior(output_dir, self._plain_model(), self.posterior, self._stored_posterior(), state, summary)
             self._write_evaluation(output_dir)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hf_scorevi import PosteriorCheckpointError
-from hf_scorevi.hub.untrusted import StoredTensors, at_most, read_json, reading, remedy, short
+from hf_scorevi.hub.untrusted import StoredTensors, at_most, read_json, reading, short
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,3 @@ def test_messages_show_a_stranger_s_values_short_and_printable():
     assert short("a" * 10**6) == "'" + "a" * 299 + "…"
     assert short("\x1b[31mred\n\ud800") == r"'\x1b[31mred\n\ud800'"
     assert short(ValueError("two\nlines \x1b[31m")) == "two lines �[31m"
-
-
-def test_the_remedy_for_a_file_of_the_cache_is_to_delete_it(tmp_path):
-    (tmp_path / "blob").touch()
-    (tmp_path / "link").symlink_to(tmp_path / "blob")
-    assert remedy(tmp_path / "link") == f"Delete {tmp_path / 'blob'}, and it will be fetched again."
-    assert remedy(tmp_path / "blob") == "Fetch or save the checkpoint again."
