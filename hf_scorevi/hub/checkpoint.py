@@ -110,6 +110,7 @@ def save_posterior(
         max_shard_size: a posterior larger than this becomes several files and an index.
     """
     folder = Path(folder)
+    _remove_other_kind(folder, model)
     hashes = file_hashes(folder, MEAN_FILE)
     if not hashes:
         raise PosteriorCheckpointError(
@@ -139,6 +140,25 @@ def save_posterior(
         contents["base_config"] = _base_config(model)
     text = json.dumps(contents, indent=2) + "\n"
     write_aside(folder / POSTERIOR_CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _remove_other_kind(folder: Path, model: nn.Module) -> None:
+    """
+    Delete the mean of an earlier save of the other kind, a whole model's or an adapter's: both would be taken for one.
+    An adapter's own base stays where it is.
+    """
+    whole = {name for name in file_names(folder, MEAN_FILE) if not name.startswith("adapter_")}
+    adapter = {"adapter_model.safetensors", "adapter_config.json"}
+    if not hasattr(model, "peft_config"):
+        stale = adapter if whole else set()
+    elif (folder / "adapter_model.safetensors").exists() and whole:
+        bases = (Path(str(config.base_model_name_or_path)) for config in model.peft_config.values())  # type: ignore[union-attr,operator]
+        own = any(base.is_dir() and base.samefile(folder) for base in bases)
+        stale = set() if own else whole | {"model.safetensors.index.json", "config.json"}
+    else:
+        stale = set()
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _write_tensors(folder: Path, tensors: dict[str, Tensor], max_shard_size: int | str) -> list[str]:

@@ -90,7 +90,8 @@ class PosteriorTrainer(EvaluatingTrainer):
         return broadcast_object_list([value])[0]
 
     def _require_resumable(self, folder: str) -> None:
-        require_state(folder, self.is_fsdp_enabled)
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        require_state(folder, None if plugin is None else plugin.state_dict_type.name)
         own = self._stored_posterior()
         keys = file_keys(self._plain_model(), self.posterior.names)
         training, seed = require_same_inference(folder, own, [keys[name] for name in self.posterior.names])

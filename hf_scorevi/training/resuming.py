@@ -17,6 +17,13 @@ from .checkpoint_folders import STATE_NAME
 
 __all__ = ["holds_best", "require_same_inference", "require_state"]
 
+# Where the optimizer's state is.
+_WITHOUT_FSDP = "without FSDP"
+_OPTIMIZERS = {
+    _WITHOUT_FSDP: OPTIMIZER_NAME,
+    "under FSDP with FULL_STATE_DICT": OPTIMIZER_NAME_BIN,
+    "under FSDP with SHARDED_STATE_DICT": "optimizer_0",
+}
 # Fields of a PosteriorConfig that say what is being inferred; its target, family and rank are seen by their tensors,
 # temperature and num_data compared as resolved.
 _POSTERIOR = ("prior_mean", "prior_std", "noise_variance", "init_std")
@@ -24,9 +31,12 @@ _POSTERIOR = ("prior_mean", "prior_std", "noise_variance", "init_std")
 _METHOD = ("objective", "update", "proximal_weight", "proximal_growth", "proximal", "score_norm")
 
 
-def require_state(folder: str | os.PathLike[str], fsdp: bool) -> None:
+def require_state(folder: str | os.PathLike[str], fsdp: str | None = None) -> None:
     """
-    `folder` has what training goes on from, in the form that processes under FSDP, or others, read.
+    `folder` has what training goes on from, in the form that this run reads.
+
+    Args:
+        fsdp: its `state_dict_type`, if it is under FSDP.
 
     Raises:
         PosteriorCheckpointError: it has not; the sentence says what is missing, and why that may be.
@@ -41,13 +51,12 @@ def require_state(folder: str | os.PathLike[str], fsdp: bool) -> None:
                 "save_only_model=True, by save_model, or by another Trainer. Resume from a checkpoint with the state "
                 "of its training, or start anew from this one's weights."
             )
-    sharded = any(path.is_dir() and path.name.startswith("optimizer") for path in folder.iterdir())
-    by_fsdp = sharded or (folder / OPTIMIZER_NAME_BIN).is_file()
-    if by_fsdp != fsdp or not (by_fsdp or (folder / OPTIMIZER_NAME).is_file()):
-        found = "under FSDP" if by_fsdp else "without FSDP" if (folder / OPTIMIZER_NAME).is_file() else "not at all"
+    own = _WITHOUT_FSDP if fsdp is None else f"under FSDP with {fsdp}"
+    if not (folder / _OPTIMIZERS[own]).exists():  # which the Trainer would begin anew, or fail over
+        found = [form for form, name in _OPTIMIZERS.items() if (folder / name).exists()]
         raise PosteriorCheckpointError(
-            f"The optimizer of {folder} was stored {found}, this run is {'under' if fsdp else 'without'} FSDP and "
-            "cannot go on from it. Resume as the checkpoint was written, or start anew from its weights."
+            f"The optimizer of {folder} was stored {found[0] if found else 'nowhere'}, and this run, {own}, cannot go "
+            "on from it. Resume as the checkpoint was written, or start anew from its weights."
         )
     if not (folder / SCHEDULER_NAME).is_file():
         raise PosteriorCheckpointError(f"{folder} has no {SCHEDULER_NAME}; resume from another checkpoint.")

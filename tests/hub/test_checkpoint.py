@@ -1,10 +1,14 @@
 import json
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from hf_scorevi import PosteriorCheckpointError, PosteriorConfig
+from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import POSTERIOR_CONFIG_NAME, POSTERIOR_NAME, StoredPosterior, load_posterior, save_posterior
+from hf_scorevi.posterior import Posterior, select_parameters
+from tests.models import tiny_vit
 
 
 def test_keys_are_those_of_the_means_file(saved):
@@ -69,3 +73,46 @@ def test_the_configuration_describes_each_tensor(saved):
     assert size == weight.numel()
     assert scale == pytest.approx(weight.square().mean().sqrt().item(), rel=1e-6)
     assert std**2 == pytest.approx(posterior.family.variance(i).mean().item(), rel=1e-5)
+
+
+def save(model, folder, family="isotropic") -> None:
+    config = PosteriorConfig(family=family)
+    posterior = Posterior.initialise(select_parameters(model), config)
+    BayesianModel(model, posterior, StoredPosterior(config, 24, 0.1, {"kind": "nll"})).save_pretrained(folder)
+
+
+def adapter_on(base):
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"]))
+    torch.nn.init.ones_(model.get_parameter("base_model.model.vit.layers.0.attention.q_proj.lora_B.default.weight"))
+    return model
+
+
+def assert_loads(folder, model, base_model=None) -> None:
+    loaded = BayesianModel.from_pretrained(folder, base_model=base_model).model.state_dict()
+    assert loaded.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+
+
+def test_a_folder_holds_the_model_that_was_saved_last(tmp_path):
+    """Whole models and adapters, of several families, one after the other."""
+    first, adapter, last = tiny_vit(seed=1), adapter_on(tiny_vit(seed=2)), tiny_vit(seed=3, num_hidden_layers=1)
+    save(first, tmp_path, "diagonal")
+    assert_loads(tmp_path, first)
+    save(adapter, tmp_path)
+    assert_loads(tmp_path, adapter, tiny_vit(seed=2))
+    assert not (tmp_path / "model.safetensors").exists()
+    assert not (tmp_path / "config.json").exists()
+    save(last, tmp_path, "low_rank")
+    assert_loads(tmp_path, last)
+    assert not list(tmp_path.glob("adapter_*"))
+
+
+def test_an_adapter_beside_its_base_leaves_that_alone(tmp_path):
+    base = tiny_vit(seed=2)
+    base.save_pretrained(tmp_path)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    adapter = adapter_on(type(base).from_pretrained(tmp_path))
+    save(adapter, tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
+    assert (tmp_path / "config.json").is_file()
+    assert_loads(tmp_path, adapter)

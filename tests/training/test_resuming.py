@@ -9,6 +9,7 @@ from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig,
 from hf_scorevi.hub import POSTERIOR_CONFIG_NAME
 from hf_scorevi.training import posterior_trainer
 from hf_scorevi.training.checkpoint_folders import STATE_NAME
+from hf_scorevi.training.resuming import require_state
 from tests.forecasters import tiny_koopa, trained
 from tests.models import arguments, images, tiny_vit
 
@@ -228,7 +229,7 @@ def test_a_checkpoint_without_the_state_of_its_training_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("remove", "message"), [("optimizer.pt", "stored not at all"), ("scheduler.pt", "has no scheduler.pt")]
+    ("remove", "message"), [("optimizer.pt", "stored nowhere"), ("scheduler.pt", "has no scheduler.pt")]
 )
 def test_an_optimizer_is_never_begun_anew_without_a_word(tmp_path, finished, remove, message):
     shutil.copytree(finished[0] / "checkpoint-2", tmp_path / "checkpoint-2")
@@ -245,6 +246,23 @@ def test_a_damaged_checkpoint_is_refused_before_the_model_is_touched(tmp_path, f
     with pytest.raises(PosteriorCheckpointError, match="belongs to another mean"):
         t.train(resume_from_checkpoint=True)
     assert_same(dict(t.model.state_dict()), before)
+
+
+@pytest.mark.parametrize("stored", ["optimizer.pt", "optimizer.bin", "optimizer_0"])
+def test_an_optimizer_in_the_form_of_other_processes_is_refused(tmp_path, finished, stored):
+    folder = shutil.copytree(finished[0] / "checkpoint-2", tmp_path / "checkpoint-2")
+    (folder / "optimizer.pt").rename(folder / stored)
+    forms = {
+        "optimizer.pt": (None, "without FSDP"),
+        "optimizer.bin": ("FULL_STATE_DICT", "under FSDP with FULL_STATE_DICT"),
+        "optimizer_0": ("SHARDED_STATE_DICT", "under FSDP with SHARDED_STATE_DICT"),
+    }
+    for name, (fsdp, words) in forms.items():
+        if name == stored:
+            require_state(folder, fsdp)
+            continue
+        with pytest.raises(PosteriorCheckpointError, match=f"was stored {forms[stored][1]}, and this run, {words}"):
+            require_state(folder, fsdp)
 
 
 # Folders that hold checkpoints already
