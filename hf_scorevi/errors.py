@@ -25,4 +25,7 @@ class PushError(OSError):
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The training loss or its gradient is NaN or infinite; the weights are left at the mean of the last good step."""
+    """
+    The training loss, its gradient or the weights are NaN or infinite. The model holds the mean as the last step left
+    it, never a draw; the message says if that is not finite itself.
+    """

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from ..numbers import MOST_EXACT, real_number, whole_number
 from .gaussian import Gaussian
 from .methods import Method, first_gaussian, make_method
 from .monitor import Monitor
@@ -21,6 +22,8 @@ __all__ = ["fit"]
 # Steps rejected in a row (a non-finite score, an unsound result) after which a fit gives up.
 _MAX_REJECTED = 50
 _DEFAULT_RECORDS = 50
+# What no number given can sensibly exceed.
+_MOST = 1e15
 
 
 def fit(
@@ -77,14 +80,16 @@ def fit(
         TypeError: a function returned something else than a tensor.
     """
     target = Target(log_prob, score, dim)
+    dim, seed = target.dim, whole_number("seed", seed, -MOST_EXACT)
+    max_evaluations = whole_number("max_evaluations", max_evaluations)
+    batch_size = None if batch_size is None else whole_number("batch_size", batch_size)
     stepper = make_method(method, family, dim, batch_size, max_evaluations, learning_rate, proximal_weight, antithetic)
     if stepper.batch_size > max_evaluations:
         raise ValueError(f"max_evaluations={max_evaluations} is less than one batch of {stepper.batch_size}.")
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must not be negative, not {tolerance!r}.")
-    interval = max_evaluations / _DEFAULT_RECORDS if trace_interval is None else trace_interval
-    if not interval > 0:
-        raise ValueError(f"trace_interval must be positive, not {trace_interval!r}.")
+    tolerance = real_number("tolerance", tolerance, 0, _MOST)
+    interval = max_evaluations / _DEFAULT_RECORDS
+    if trace_interval is not None:
+        interval = real_number("trace_interval", trace_interval, 1e-9, _MOST)
     q = first_gaussian(dim, family, init_mean, init_std)
     monitor = Monitor(target, reference, seed)
     with tqdm(total=max_evaluations, unit="score", disable=not progress, desc=method) as bar:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from ..numbers import MOST_EXACT, whole_number
 from .methods import first_gaussian
 from .target import Target
 
@@ -98,6 +99,9 @@ def fit_flow(
         ValueError: an argument is wrong, or the first score is not finite; the message says which.
     """
     target = Target(log_prob, score, dim)
+    dim, seed = target.dim, whole_number("seed", seed, -MOST_EXACT)
+    max_evaluations = whole_number("max_evaluations", max_evaluations)
+    batch_size = whole_number("batch_size", batch_size)
     if batch_size < 2 or batch_size > max_evaluations:
         raise ValueError(f"batch_size must be between 2 and max_evaluations, not {batch_size!r}.")
     for name, value in (("learning_rate", learning_rate), ("proximal_weight", proximal_weight)):

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..numbers import real_number
 from .advi import ADVI
 from .bam import BatchAndMatch
 from .gaussian import Gaussian
@@ -55,8 +56,8 @@ def make_method(
         raise ValueError(f"antithetic belongs to advi and advi_stl; {method} does without.")
     if learning_rate is not None and not (advi or method == "score_vi_gradient"):
         raise ValueError(f"learning_rate belongs to score_vi_gradient, advi and advi_stl; {method} does without.")
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be positive, not {learning_rate!r}.")
+    if learning_rate is not None:
+        learning_rate = real_number("learning_rate", learning_rate, 1e-15, 1e15)
     weight: float | None = None
     if proximal_weight != "auto":
         if advi or method == "gsm":

@@ -15,7 +15,7 @@ __all__ = ["normal_noise", "orthogonal_noise"]
 def normal_noise(n: int, dim: int, *key: int) -> Tensor:
     """(n, dim) standard normal numbers, float64: a pure function of the integers in `key`."""
     generator = torch.Generator().manual_seed(mix(*key))
-    return torch.randn(n, dim, generator=generator, dtype=torch.float64)
+    return torch.randn(int(n), int(dim), generator=generator, dtype=torch.float64)
 
 
 def orthogonal_noise(pairs: int, dim: int, *key: int) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..numbers import plain
+
 __all__ = ["Target"]
 
 Function = Callable[[Tensor], Tensor]
@@ -31,6 +33,7 @@ class Target:
     def __init__(self, log_prob: Function | None, score: Function | None, dim: int) -> None:
         if log_prob is None and score is None:
             raise ValueError("Give log_prob, or score, or both: there is nothing to fit.")
+        dim = plain(dim)
         if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
             raise ValueError(f"dim is the number of parameters, a positive integer, not {dim!r}.")
         self._log_prob, self._score, self.dim = log_prob, score, dim

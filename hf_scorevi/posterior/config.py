@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch.nn import Parameter
 
-from .families import FAMILIES
+from ..numbers import real_number, whole_number
+from .families import FAMILIES, PRECISION_RANGE
 
 __all__ = ["PosteriorConfig"]
 
 _NOISE = ("auto", "window", "model", "channel", "horizon", "element")
+# Whose inverse square, or whose product with a number of data, float32 can hold.
+_BOUNDS = {"prior_std": (1e-9, 1e15), "temperature": (1e-15, 1e15), "init_std": (1e-15, 1e15)}
+_MAY_BE_AUTO = ("prior_std", "temperature")
 Target = str | Sequence[str] | Callable[[str, Parameter], bool]
 
 
@@ -88,19 +91,19 @@ class PosteriorConfig:
             raise ValueError(f"prior_mean must be 'initial' or 'zero', not {self.prior_mean!r}.")
         if isinstance(self.exclude, str):
             self.exclude = [self.exclude]
-        for name in ("prior_std", "temperature"):
+        for name, bounds in _BOUNDS.items():
             value = getattr(self, name)
-            if value != "auto":
-                setattr(self, name, _positive(name, value, " or 'auto'"))
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise ValueError(f"rank must be a whole number of at least 1, not {self.rank!r}.")
-        for name in ("num_data", "init_std"):
-            if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
+            if not (name in _MAY_BE_AUTO and isinstance(value, str) and value == "auto"):
+                otherwise = " or 'auto'" if name in _MAY_BE_AUTO else ""
+                setattr(self, name, real_number(name, value, *bounds, otherwise))
+        self.rank = whole_number("rank", self.rank)
+        if self.num_data is not None:
+            self.num_data = whole_number("num_data", self.num_data)
         if self.noise_variance is None:  # in checkpoints of format 1.2 and before
             self.noise_variance = "auto"
-        if self.noise_variance not in _NOISE:
-            self.noise_variance = _positive("noise_variance", self.noise_variance, f" or one of {', '.join(_NOISE)}")
+        if not (isinstance(self.noise_variance, str) and self.noise_variance in _NOISE):
+            otherwise = f" or one of {', '.join(_NOISE)}"
+            self.noise_variance = real_number("noise_variance", self.noise_variance, *PRECISION_RANGE, otherwise)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values; a callable `target` becomes `"custom"` (the stored keys say what it chose)."""
@@ -120,14 +123,3 @@ class PosteriorConfig:
         if unknown:
             raise ValueError(f"Unknown fields in the posterior's configuration: {', '.join(unknown)}.")
         return cls(**values)
-
-
-def _positive(name: str, value: Any, alternative: str = "") -> float:
-    """`value` as a float, checked to be a positive finite number."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} must be a positive number{alternative}, not {value!r}.")
-    return number

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from torch import Tensor
@@ -22,10 +23,10 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*key: int) -> int:
-    """A 63-bit seed from integers, by chaining the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014)."""
+    """A 63-bit seed from integers of any kind, by chaining the finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
     state = 0x9E3779B97F4A7C15
     for part in key:
-        state = (state ^ (part & _MASK)) * 0x9E3779B97F4A7C15 & _MASK
+        state = (state ^ (index(part) & _MASK)) * 0x9E3779B97F4A7C15 & _MASK
         state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
         state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
         state ^= state >> 31

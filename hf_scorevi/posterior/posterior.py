@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .config import PosteriorConfig
-from .families import FAMILIES, GaussianFamily
+from .families import FAMILIES, PRECISION_RANGE, GaussianFamily
 from .noise import mix, standard_normal
 from .shards import Shards, local, named_parameters
 
@@ -78,13 +79,33 @@ class Posterior:
 
     @classmethod
     def initialise(cls, params: dict[str, nn.Parameter], config: PosteriorConfig) -> Posterior:
-        """Concentrated on the present weights: std `config.init_std` times each tensor's root-mean-square weight."""
+        """
+        Concentrated on the present weights: std `config.init_std` times each tensor's root-mean-square weight.
+
+        Raises:
+            InputError: a weight cannot have a factor of the family, is not finite, shares memory with itself
+                (`expand`), or is so large or small that its precision would be.
+        """
         values = list(params.values())
         family = FAMILIES[config.family]
         for name, p in params.items():
             if problem := family.problem(p.shape):
-                raise ValueError(f"{name}: {problem}.")
-        precision = [(config.init_std * scale) ** -2 for scale in weight_scales(values)]
+                raise InputError(f"{name}: {problem}.")
+            if any(stride == 0 and size > 1 for stride, size in zip(p.stride(), p.shape, strict=True)):
+                raise InputError(f"{name} is expanded: its weights share memory. Make it `.clone()` of itself first.")
+        precision = []
+        for name, scale in zip(params, weight_scales(values), strict=True):
+            std = config.init_std * scale
+            if not math.isfinite(std):
+                bad = [other for other, p in params.items() if not bool(local(p).isfinite().all())]
+                raise InputError(f"{', '.join(bad[:3]) or name} has weights that are NaN or infinite, or nearly so.")
+            if not PRECISION_RANGE[0] <= std**-2 <= PRECISION_RANGE[1]:
+                raise InputError(
+                    f"{name} would start with a standard deviation of {std:.1e} (init_std={config.init_std:g} times "
+                    f"the root mean square {scale:.1e} of its weights), whose precision float32 cannot hold. Choose "
+                    "init_std so that it lies between 1e-15 and 1e15."
+                )
+            precision.append(std**-2)
         return cls(params, family(values, precision, config.rank))
 
     @property

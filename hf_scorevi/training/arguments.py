@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from transformers import TrainingArguments
 
 from ..inference import InnerLoop
+from ..numbers import plain, real_number, whole_number
 
 __all__ = ["ScoreVITrainingArguments"]
 
@@ -90,6 +91,8 @@ class ScoreVITrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        for f in fields(self):  # numpy's numbers, of a search perhaps, could not be written with the checkpoint
+            setattr(self, f.name, plain(getattr(self, f.name)))
         # The base class knows of losses only that less is better, and would keep the worst model.
         if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(_LESS_IS_BETTER):
             self.greater_is_better = False
@@ -99,17 +102,13 @@ class ScoreVITrainingArguments(TrainingArguments):
             if getattr(self, name) not in known:
                 raise ValueError(f"Unknown {name} {getattr(self, name)!r}; choose one of {', '.join(known)}.")
         for name in ("curvature_interval", "mc_samples", "inner_steps", "eval_num_samples"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
-        if not isinstance(self.batch_norm_batches, int) or self.batch_norm_batches < 0:
-            raise ValueError(f"batch_norm_batches must be a whole number, or 0, not {self.batch_norm_batches!r}.")
+            setattr(self, name, whole_number(name, getattr(self, name)))
+        self.batch_norm_batches = whole_number("batch_norm_batches", self.batch_norm_batches, least=0)
         if self.batch_norm_per_draw and not self.batch_norm_batches:
             raise ValueError("batch_norm_per_draw needs batch_norm_batches to gather statistics from.")
-        if not self.inner_learning_rate > 0:
-            raise ValueError(f"inner_learning_rate must be positive, not {self.inner_learning_rate!r}.")
-        if not self.proximal_weight > 0 or not self.proximal_growth >= 0:
-            raise ValueError("proximal_weight must be positive and proximal_growth not negative.")
+        for name in ("inner_learning_rate", "proximal_weight"):
+            setattr(self, name, real_number(name, getattr(self, name), 1e-15, 1e15))
+        self.proximal_growth = real_number("proximal_growth", self.proximal_growth, 0, 1e15)
         if self.batch_eval_metrics:
             raise ValueError("batch_eval_metrics is not supported: calibration needs all predictions at once.")
         if self.label_smoothing_factor:

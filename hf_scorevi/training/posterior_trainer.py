@@ -35,6 +35,7 @@ from .checkpoint_folders import (
 from .checkpointing import load_posterior_into, load_weights, record_callbacks
 from .evaluating_trainer import EvaluatingTrainer
 from .likelihood import stored_likelihood
+from .non_finite import require_finite_weights
 from .resuming import holds_best, require_same_inference, require_state
 
 __all__ = ["PosteriorTrainer"]
@@ -139,7 +140,13 @@ class PosteriorTrainer(EvaluatingTrainer):
                 self._write_evaluation(self._folder)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer`'s, with the posterior. Mean and posterior are whole files even of a sharded checkpoint."""
+        """
+        As `Trainer`'s, with the posterior. Mean and posterior are whole files even of a sharded checkpoint.
+
+        Raises:
+            NonFiniteLossError: the mean has weights that are NaN or infinite, and nobody could load it.
+        """
+        require_finite_weights(self.model, self.state.global_step)
         self._refresh()
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         if plugin is None or "FULL_STATE_DICT" in str(plugin.state_dict_type):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,7 +39,7 @@ from .distributed import average_, reoptimize, require_gradient_sync
 from .figures import training_figures
 from .likelihood import Likelihood, resolve_likelihood, stored_likelihood
 from .mixed_precision import warn_if_rounded
-from .non_finite import non_finite_error, non_finite_inputs
+from .non_finite import non_finite_error, non_finite_inputs, require_finite_weights
 from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
 from .record import training_record
@@ -176,6 +177,7 @@ class ScoreVITrainer(PosteriorTrainer):
             self._build_posterior()
         self._resolved_likelihood()  # what cannot be a likelihood is refused before anything is prepared
         output = super()._inner_training_loop(*args, **kwargs)
+        require_finite_weights(self.model, self.state.global_step)
         self._refresh()
         return output
 
@@ -281,7 +283,9 @@ class ScoreVITrainer(PosteriorTrainer):
             except ValueError as error:  # of a model, or of a distribution, that looks at its values
                 if not non_finite_inputs(inputs):
                     raise
-                raise non_finite_error("The model refused a batch", self.state.global_step, inputs) from error
+                raise non_finite_error(
+                    "The model refused a batch", self.state.global_step, inputs, self.model
+                ) from error
         if window.gradient_scale < 1 or not self._scaled:
             self._require_finite(loss, "training loss", inputs)
         return loss
@@ -330,7 +334,7 @@ class ScoreVITrainer(PosteriorTrainer):
     def _require_finite(self, value: Tensor, name: str, inputs: Mapping[str, Any] | None = None) -> None:
         """`inputs`: of the pass."""
         if not torch.isfinite(value):
-            raise non_finite_error(f"The {name} is {value.item()}", self.state.global_step, inputs)
+            raise non_finite_error(f"The {name} is {value.item()}", self.state.global_step, inputs, self.model)
 
     @torch.no_grad()
     def _finish_gradients(self, model: nn.Module, window: Window, passes: int) -> None:
@@ -368,6 +372,8 @@ class ScoreVITrainer(PosteriorTrainer):
         """Adds to each training log the figures that tell a healthy posterior (`training_figures`)."""
         if "loss" in logs and self.update is not None and self.likelihood is not None:
             figures = training_figures(logs["loss"], self.posterior, self.prior, self.likelihood, self.update)
+            if not all(map(math.isfinite, figures.values())):
+                require_finite_weights(self.model, self.state.global_step)
             warn_if_rounded(figures["std_relative_mean"], self.args)
             logs.update(figures)
         super().log(logs, start_time)

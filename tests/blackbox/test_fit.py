@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,16 +119,17 @@ def test_a_non_finite_first_score_is_an_error():
         ({"method": "hmc"}, "Unknown method 'hmc'; there are score_vi, score_vi_gradient, advi, advi_stl, gsm, bam"),
         ({"family": "low_rank"}, "Unknown family 'low_rank'; there are full, diagonal"),
         ({"dim": 0}, "dim is the number of parameters"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
         ({"max_evaluations": 3}, "max_evaluations=3 is less than one batch of 18"),
         ({"learning_rate": 0.1}, "belongs to score_vi_gradient, advi and advi_stl; score_vi does without"),
         ({"antithetic": True}, "antithetic belongs to advi and advi_stl"),
-        ({"method": "advi", "learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"method": "advi", "learning_rate": -1.0}, "learning_rate must be a positive number"),
         ({"method": "advi", "proximal_weight": 1.0}, "belongs to score_vi, score_vi_gradient and bam; advi has none"),
         ({"proximal_weight": 0.0}, "proximal_weight must be a positive number or 'auto'"),
         ({"proximal_weight": "none"}, "proximal_weight must be a positive number or 'auto'"),
-        ({"tolerance": -1.0}, "tolerance must not be negative"),
-        ({"trace_interval": 0}, "trace_interval must be positive"),
+        ({"tolerance": -1.0}, "tolerance must be a number that is not negative"),
+        ({"trace_interval": 0}, "trace_interval must be a positive number"),
         ({"init_mean": torch.zeros(3)}, r"init_mean must be finite and of shape \(2,\), not of shape \(3,\)"),
         ({"init_std": 0.0}, "init_std must be positive"),
         ({"init_std": torch.ones(3)}, "init_std must be positive"),
@@ -139,3 +141,17 @@ def test_a_non_finite_first_score_is_an_error():
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         quiet(**({"log_prob": cauchy, "dim": 2} | arguments))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_numbers_of_numpy_and_torch_are_numbers(method):
+    """Sizes and seeds are often taken from arrays."""
+    given = {"dim": 2, "batch_size": 8, "max_evaluations": 200, "seed": 3, "trace_interval": 50}
+    plain = quiet(cauchy, method=method, **given)
+    of_numpy = quiet(cauchy, method=method, init_std=np.float32(1), **{k: np.int64(v) for k, v in given.items()})
+    of_torch = quiet(cauchy, method=method, **{k: torch.tensor(v) for k, v in given.items()})
+    assert not torch.equal(plain.covariance, torch.eye(2))
+    for other in (of_numpy, of_torch):
+        assert torch.equal(plain.mean, other.mean) and torch.equal(plain.covariance, other.covariance)
+        assert plain.trace == other.trace
+    assert torch.equal(plain.sample(np.int64(4), seed=np.int64(1)), plain.sample(4, seed=1))

@@ -1,9 +1,13 @@
+import math
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from hf_scorevi import PosteriorConfig
-from hf_scorevi.posterior import Posterior, weight_scales
+from hf_scorevi.inference import ScoreStatistic
+from hf_scorevi.posterior import FAMILIES, Posterior, weight_scales
 from hf_scorevi.posterior import posterior as module
 
 
@@ -69,3 +73,60 @@ def test_noise_does_not_depend_on_what_else_is_in_the_bucket_order(monkeypatch):
     (first,), (second,) = q.bucket_noise(3, 0), q.bucket_noise(3, 1)
     assert (first.shape, second.shape) == (q.params[0].shape, q.params[1].shape)
     assert not torch.equal(first.flatten()[:40], second)
+
+
+def strided(value: torch.Tensor, layout: str) -> torch.Tensor:
+    """The same numbers, laid out otherwise in memory."""
+    if layout == "channels_last":
+        return value.contiguous(memory_format=torch.channels_last)
+    order = range(value.dim() - 1, -1, -1)
+    return value.permute(*order).contiguous().permute(*order)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "transposed"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_layout_in_memory_changes_no_draw(family, layout):
+    """Noise, precision and statistic go by a weight's place in the tensor, not in memory."""
+    generator = torch.Generator().manual_seed(0)
+    start, gradient = (torch.randn(4, 3, 2, 2, generator=generator) for _ in range(2))
+    found = []
+    for change in (lambda x: x, lambda x: strided(x, layout)):
+        weight = nn.Parameter(change(start.clone()))
+        config = PosteriorConfig(family=family, init_std=0.5, rank=2)
+        q = Posterior.initialise({"w": weight, "b": nn.Parameter(torch.ones(3))}, config)
+        weight.grad = change(gradient.clone())
+        statistic = ScoreStatistic(q, pairs=False)
+        statistic.after(7, 1.0)
+        (curvature, _) = statistic.curvature(1.0)
+        with q.sampled(3) as draw:
+            plus = weight.detach().clone()
+            draw.flip_()
+            minus = weight.detach().clone()
+        found.append(
+            (plus, minus, weight.detach().clone(), q.precision["w"], curvature, *q.score([start + 1, q.params[1]]))
+        )
+    assert not found[1][2].is_contiguous()
+    assert (found[0][0] - start).abs().max() > 0.1
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_weights_that_share_memory_are_named():
+    weight = nn.Parameter(torch.ones(1, 3).expand(4, 3))
+    with pytest.raises(ValueError, match="w is expanded: its weights share memory"):
+        Posterior.initialise({"w": weight}, PosteriorConfig())
+
+
+@pytest.mark.parametrize(("scale", "init_std"), [(1e-14, 1e-10), (1e14, 1e10)])
+def test_a_start_that_float32_cannot_hold_is_refused(scale, init_std):
+    weight = nn.Parameter(torch.full((3,), scale))
+    said = re.escape(f"w would start with a standard deviation of {scale * init_std:.1e} (init_std={init_std:g} times")
+    with pytest.raises(ValueError, match=said):
+        Posterior.initialise({"w": weight}, PosteriorConfig(init_std=init_std))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named(bad):
+    params = {"v": nn.Parameter(torch.ones(3)), "w": nn.Parameter(torch.tensor([1.0, bad]))}
+    with pytest.raises(ValueError, match="w has weights that are NaN or infinite"):
+        Posterior.initialise(params, PosteriorConfig())

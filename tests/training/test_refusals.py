@@ -18,10 +18,15 @@ from tests.models import arguments, images, tiny_vit
         ({"eval_num_samples": 0}, "eval_num_samples must be a whole number of at least 1, not 0"),
         ({"curvature_interval": 0}, "curvature_interval must be a whole number of at least 1"),
         ({"mc_samples": 1.5}, "mc_samples must be a whole number"),
-        ({"proximal_weight": 0.0}, "proximal_weight must be positive"),
+        ({"mc_samples": True}, "mc_samples must be a whole number"),
+        ({"batch_norm_batches": -1}, "batch_norm_batches must be a whole number of at least 0"),
+        ({"proximal_weight": 0.0}, "proximal_weight must be a positive number"),
+        ({"proximal_weight": float("inf")}, "proximal_weight must be a positive number"),
+        ({"proximal_weight": 1e300}, "proximal_weight must be a positive number between"),
+        ({"proximal_growth": float("nan")}, "proximal_growth must be a number that is not negative"),
         ({"proximal": "sideways"}, "Unknown proximal 'sideways'; choose one of forward, reverse"),
         ({"score_norm": "max"}, "Unknown score_norm 'max'; choose one of precision, none"),
-        ({"inner_learning_rate": 0.0}, "inner_learning_rate must be positive"),
+        ({"inner_learning_rate": 0.0}, "inner_learning_rate must be a positive number"),
     ],
 )
 def test_arguments_that_cannot_work_are_refused_at_once(tmp_path, kwargs, message):

@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from hf_scorevi import PosteriorConfig, ScoreVITrainer
-from tests.models import arguments, images, tiny_vit
+from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
+from hf_scorevi.posterior import FAMILIES
+from tests.models import arguments, images, tiny_resnet, tiny_vit
 
 
 def make_trainer(folder, data=None, **kwargs) -> ScoreVITrainer:
@@ -143,3 +144,42 @@ def without_dropout(trainer: ScoreVITrainer) -> None:
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+
+
+@pytest.mark.parametrize(
+    ("family", "objective"),
+    [*((family, "score") for family in sorted(FAMILIES)), ("diagonal", "elbo"), ("diagonal", "elbo_stl")],
+)
+def test_channels_last(tmp_path, family, objective):
+    """The usual advice for convolutions, with a dense matrix in a layout of its own beside them: same numbers."""
+    found = []
+    for layout in ("contiguous", "channels_last"):
+        model = tiny_resnet(seed=1)
+        if layout == "channels_last":
+            model = model.to(memory_format=torch.channels_last)
+            linear = model.classifier[1]
+            linear.weight = torch.nn.Parameter(linear.weight.detach().T.contiguous().T)
+            assert not linear.weight.is_contiguous()
+            assert not model.resnet.encoder.stages[1].layers[0].layer[0].convolution.weight.is_contiguous()
+        trainer = ScoreVITrainer(
+            model,
+            arguments(tmp_path / layout, max_steps=4, curvature_interval=2, objective=objective, optim="sgd",
+                      learning_rate=0.05, save_strategy="steps", save_steps=2),
+            train_dataset=images(48),
+            eval_dataset=images(24, seed=1),
+            posterior_config=PosteriorConfig(family=family, init_std=0.05, rank=2),
+        )  # fmt: skip
+        start = result(trainer)
+        trainer.train()
+        straight = result(trainer)
+        assert all((a - b).abs().max() > 1e-3 for a, b in zip(straight, start, strict=True))
+        trainer.args.save_strategy = "no"
+        trainer.train(resume_from_checkpoint=str(tmp_path / layout / "checkpoint-2"))
+        assert all(torch.equal(a, b) for a, b in zip(result(trainer), straight, strict=True))
+        trainer.save_model(str(tmp_path / layout))
+        loaded = BayesianModel.from_pretrained(tmp_path / layout)
+        probs = loaded.predict(pixel_values=images(6).columns["pixel_values"], num_samples=4, seed=0).probs
+        metrics = trainer.evaluate()
+        found.append((*straight, probs, torch.tensor(metrics["eval_nll"])))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

@@ -365,3 +365,47 @@ def test_model_init_gets_a_fresh_posterior(tmp_path):
 def test_arguments_of_the_wrong_class_are_named(tmp_path):
     with pytest.raises(TypeError, match="args must be ScoreVITrainingArguments, not TrainingArguments"):
         ScoreVITrainer(tiny_vit(), TrainingArguments(str(tmp_path), use_cpu=True), train_dataset=images())
+
+
+class Lose(TrainerCallback):
+    """Leaves a weight at infinity after a step, as a learning rate beyond all measure does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step == self.step:
+            with torch.no_grad():
+                model.classifier.weight[0, 0] = float("inf")
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_mean_that_is_infinite_is_called_lost_and_not_saved(tmp_path, steps):
+    """By the next step, or at the end, where there is none."""
+    trainer = ScoreVITrainer(
+        tiny_vit(), arguments(tmp_path, max_steps=steps), train_dataset=images(), callbacks=[Lose(1)]
+    )
+    with pytest.raises(NonFiniteLossError, match=r"\(classifier.weight\).*this model is lost.*Lower learning_rate"):
+        trainer.train()
+    assert trainer.state.global_step == 1
+    with pytest.raises(NonFiniteLossError, match="this model is lost, and is not saved"):
+        trainer.save_model(str(tmp_path / "saved"))
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_mean_that_is_infinite_is_found_when_it_is_logged(tmp_path):
+    kwargs = dict(max_steps=3, logging_strategy="steps", logging_steps=1, save_strategy="steps", save_steps=1)
+    trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path, **kwargs), train_dataset=images(), callbacks=[Lose(2)])
+    with pytest.raises(NonFiniteLossError, match=r"At step 2 weights are NaN or infinite \(classifier.weight\)"):
+        trainer.train()
+    assert [p.name for p in tmp_path.glob("*checkpoint-*")] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_batch_that_is_not_finite_leaves_a_mean_that_is_good(tmp_path, bad):
+    data = images()
+    data.columns["pixel_values"][:] = bad
+    trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path), train_dataset=data)
+    with pytest.raises(NonFiniteLossError, match=r"holds the mean as the last step left it.*in pixel_values that are"):
+        trainer.train()
+    trainer.save_model()

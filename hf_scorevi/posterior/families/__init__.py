@@ -2,11 +2,12 @@
 
 from .base import ClosedFormFamily, GaussianFamily
 from .block import BlockDiagonalGaussian, FullGaussian
-from .elementwise import DiagonalGaussian, IsotropicGaussian
+from .elementwise import PRECISION_RANGE, DiagonalGaussian, IsotropicGaussian
 from .low_rank import LowRankGaussian
 
 __all__ = [
     "FAMILIES",
+    "PRECISION_RANGE",
     "BlockDiagonalGaussian",
     "ClosedFormFamily",
     "DiagonalGaussian",

@@ -138,7 +138,7 @@ class DiagonalGaussian(_ElementwiseGaussian):
 
     def __init__(self, params: Sequence[Tensor], precision: Sequence[float], rank: int = 0) -> None:
         self.precision = [
-            torch.full_like(p, float(value), dtype=torch.float32, requires_grad=False)
+            torch.full(p.shape, float(value), dtype=torch.float32, device=p.device)
             for p, value in zip(params, precision, strict=True)
         ]
 

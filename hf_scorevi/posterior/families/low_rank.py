@@ -85,7 +85,7 @@ class LowRankGaussian(GaussianFamily):
         self.factor: list[Tensor] = []
         self._woodbury: dict[int, Woodbury] = {}
         for i, (p, value) in enumerate(zip(params, precision, strict=True)):
-            self.precision.append(torch.full_like(p, float(value), dtype=torch.float32, requires_grad=False))
+            self.precision.append(torch.full(p.shape, float(value), dtype=torch.float32, device=p.device))
             # Drawn on the CPU: the same start on every device.
             r = min(rank, p.numel())
             (start,) = standard_normal([(p.numel(), r)], torch.device("cpu"), mix(LOW_RANK_STREAM, i))
