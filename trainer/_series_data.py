@@ -48,6 +48,15 @@ class DataArguments:
     time_column: str | None = field(
         default=None, metadata={"help": "Column of the time stamps; if not given, the first that looks like it."}
     )
+    separator: str | None = field(
+        default=None, metadata={"help": "Of the columns in a text file: one character, tab or space; else found out."}
+    )
+    decimal: Literal[".", ","] | None = field(
+        default=None, metadata={"help": "Decimal sign of the numbers; if not given, what they tell."}
+    )
+    dayfirst: bool | None = field(
+        default=None, metadata={"help": "Whether 02.01.2024 is in January; if not given, what the dates tell."}
+    )
     missing: Literal["error", "ffill", "interpolate"] = field(
         default="error",
         metadata={"help": "What to do about missing values: refuse them, take the last value, or a straight line."},
@@ -108,6 +117,9 @@ def load_table(args: DataArguments, token: str | None) -> SeriesTable:
         source,
         channels=args.channels,
         time_column=args.time_column,
+        separator=args.separator,
+        decimal=args.decimal,
+        dayfirst=args.dayfirst,
         missing=args.missing,
         irregular=args.irregular,
     )

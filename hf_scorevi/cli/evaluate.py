@@ -172,10 +172,14 @@ def _table(name: str | None, evaluation: Evaluation) -> str:
 
 
 def _difference_table(names: list[str], differences: dict[str, dict[str, float | None]]) -> str:
+    from ..metrics import FIGURES
+
     lines = [f"{names[1]} less {names[0]}, predictive, with 95 % intervals of a paired bootstrap over the examples"]
     for metric, own in differences.items():
         low, high = own["low"], own["high"]
         told = "" if low is None or high is None or low <= 0 <= high else "  *"
+        if told:
+            told += " better" if (low > 0) == FIGURES[metric].greater_is_better else " worse"  # type: ignore[operator]
         shown = [f"{own[key]:+.4f}" if own[key] is not None else "not finite" for key in ("difference", "low", "high")]
         lines.append(f"{metric:<12}{shown[0]:>10}  [{shown[1]}, {shown[2]}]{told}")
-    return "\n".join([*lines, "* the interval leaves out zero"])
+    return "\n".join([*lines, f"* the interval leaves out zero: {names[1]} is better, or worse"])

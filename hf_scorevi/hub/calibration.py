@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult
 from transformers.utils import logging
 
 from ..errors import PosteriorCheckpointError
-from ..metrics import ReliabilityBins
+from ..metrics import FIGURES, ReliabilityBins
 from ..posthoc import Recalibration
 from .card_merging import OWNER, identifier, plain
 from .files import is_there, remove, write_aside
@@ -32,23 +32,11 @@ __all__ = [
 ]
 
 CALIBRATION_NAME = "calibration.json"
-# Figures and weights by their names on a card, in its order.
-METRICS = {
-    "accuracy": "accuracy",
-    "mse": "MSE",
-    "mae": "MAE",
-    "nll": "NLL",
-    "ece": "ECE",
-    "classwise_ece": "class-wise ECE",
-    "adaptive_ece": "adaptive ECE",
-    "brier": "Brier",
-    "crps": "CRPS",
-    "coverage_50": "50 % coverage",
-    "coverage_80": "80 % coverage",
-    "coverage_90": "90 % coverage",
-    "coverage_95": "95 % coverage",
-}
-BINNED = ("ece", "classwise_ece", "adaptive_ece")
+# The figures on a card, in its order, and what they and the weights are called there.
+_ON_CARDS = ("accuracy", "mse", "mae", "nll", "ece", "classwise_ece", "adaptive_ece", "brier", "crps",
+             "coverage_50", "coverage_80", "coverage_90", "coverage_95")  # fmt: skip
+METRICS = {name: FIGURES[name].label.removesuffix(" score") for name in _ON_CARDS}  # columns are narrow
+BINNED = tuple(name for name in _ON_CARDS if FIGURES[name].is_binned)
 _COVERAGE = re.compile(r"coverage_([1-9][0-9]?)")
 ROWS = {"predictive": "posterior predictive", "mean": "mean weights alone"}
 _FORMAT_VERSION = "1.1"

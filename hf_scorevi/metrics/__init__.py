@@ -12,6 +12,7 @@ from hf_scorevi.metrics.crps_gaussian_mixture.function import crps_gaussian_mixt
 from hf_scorevi.metrics.debiased_ece.function import debiased_ece
 from hf_scorevi.metrics.ece.function import ece
 from hf_scorevi.metrics.energy_score.function import energy_score
+from hf_scorevi.metrics.figures import FIGURES, Figure, find_figure
 from hf_scorevi.metrics.interval_coverage.function import interval_coverage
 from hf_scorevi.metrics.intervals import wilson_interval
 from hf_scorevi.metrics.mase.function import mase
@@ -33,6 +34,8 @@ from hf_scorevi.metrics.soft_nll.function import soft_nll
 from hf_scorevi.metrics.weighted_quantile_loss.function import weighted_quantile_loss
 
 __all__ = [
+    "FIGURES",
+    "Figure",
     "ReliabilityBins",
     "RiskCoverage",
     "accuracy",
@@ -47,6 +50,7 @@ __all__ = [
     "debiased_ece",
     "ece",
     "energy_score",
+    "find_figure",
     "interval_coverage",
     "mase",
     "mce",

@@ -75,8 +75,10 @@ def metric_info(name: str, inputs: Inputs) -> evaluate.MetricInfo:
     """What `evaluate` asks of the module of a metric, whose plain function's docstring ends with its source."""
     features, meaning = _INPUTS[inputs]
     description, _, source = (inspect.getdoc(_plain_function(name)) or "").partition("\n\nSource: ")
+    figures = import_module(f"hf_scorevi.metrics.{name}.function").FIGURES
+    ways = "".join(f"{figure.name}: {figure.direction}.\n" for figure in figures if figure.direction)
     return evaluate.MetricInfo(
-        description=description,
+        description=f"{description}\n\n{ways}" if ways else description,
         citation=source,
         inputs_description=f"\n\n{meaning}\nOther arguments: those of `hf_scorevi.metrics.{name}`.\n",
         features=features,

@@ -54,6 +54,7 @@ class ForecastingPipeline(Pipeline):
             model's own, 16 and 0.
         quantile_levels: in (0, 1).
         num_paths: number of sample paths, noise included.
+        dayfirst: of time stamps that are text, as in `read_table`.
 
     Raises:
         TypeError: the model has no posterior.
@@ -103,12 +104,17 @@ class ForecastingPipeline(Pipeline):
         seed: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         num_paths: int | None = None,
+        dayfirst: bool | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if num_paths is not None and num_paths < 0:
             raise ValueError(f"num_paths must be at least 0, not {num_paths}.")
         levels = {} if quantile_levels is None else {"quantile_levels": tuple(quantile_levels)}
         draws = {"num_samples": num_samples, "seed": seed, "num_paths": num_paths}
-        return {}, levels | {name: value for name, value in draws.items() if value is not None}, levels
+        return (
+            {"dayfirst": dayfirst},
+            levels | {name: value for name, value in draws.items() if value is not None},
+            levels,
+        )
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The dictionary of one series, or a list of those of several."""
@@ -118,9 +124,9 @@ class ForecastingPipeline(Pipeline):
             return super().__call__([_plain(series) for series in inputs], *args, **kwargs)
         return super().__call__([_plain(inputs)], *args, **kwargs)[0]
 
-    def preprocess(self, input_: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+    def preprocess(self, input_: Any, dayfirst: bool | None = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """What the model takes of one series."""
-        values, times = as_table(input_)
+        values, times = as_table(input_, dayfirst)
         config, processor = self.model.config, self.feature_extractor
         if processor is None:
             names = list(values.columns) if isinstance(values, pd.DataFrame) else list(map(str, range(self._channels)))

@@ -28,7 +28,7 @@ def is_several(series: Any) -> bool:
     return np.ndim(series) == 3
 
 
-def as_table(series: Any) -> tuple[Any, pd.DatetimeIndex | None]:
+def as_table(series: Any, dayfirst: bool | None = None) -> tuple[Any, pd.DatetimeIndex | None]:
     """
     The values of a series, a DataFrame with names as its columns if it was one, and the time stamps if it has them: in
     the index, or in a column that looks like them, which is taken out.
@@ -47,7 +47,7 @@ def as_table(series: Any) -> tuple[Any, pd.DatetimeIndex | None]:
     column = find_time_column(frame, None)
     if column is None:
         return frame, None
-    return frame.drop(columns=column), parse_times(frame[column])
+    return frame.drop(columns=column), parse_times(frame[column], dayfirst)
 
 
 def horizon_times(past: pd.DatetimeIndex, horizon: int, trained_on: str | None) -> pd.DatetimeIndex | None:

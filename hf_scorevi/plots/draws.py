@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from hf_scorevi.metrics import find_figure
 from hf_scorevi.plots._style import COLORS, MARKERS, bare_frame, new_figure, outer_legend
 
 if TYPE_CHECKING:
@@ -12,19 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Figures = Mapping[str, float | None]
-# What stands above the panel of a metric.
-_TITLES = {
-    "nll": "NLL (nats), lower is better",
-    "ece": "ECE, lower is better",
-    "accuracy": "accuracy, higher is better",
-    "brier": "Brier score, lower is better",
-}
 
 
 def metrics_by_draws(
     runs: Mapping[str, Sequence[Figures]],
     mean: Mapping[str, Figures] | None = None,
-    metrics: Sequence[str] = tuple(_TITLES),
+    metrics: Sequence[str] = ("nll", "ece", "accuracy", "brier"),
     title: str | None = None,
 ) -> "Figure":
     """Figures of the posterior predictive against the number of draws averaged over, one panel a metric.
@@ -74,7 +68,7 @@ def metrics_by_draws(
             if value is not None and math.isfinite(value):
                 axes.axhline(value, color=color, linestyle=":", linewidth=1.4)
         bare_frame(axes)
-        axes.set_title(_TITLES.get(metric, metric), loc="left", fontsize=10, parse_math=False)
+        axes.set_title(_title(metric), loc="left", fontsize=10, parse_math=False)
     _number_draws(panels[0], sorted({int(own["num_samples"] or 0) for run in curves.values() for own in run}))
     for axes in panels[len(shown) :]:
         axes.remove()
@@ -85,6 +79,15 @@ def metrics_by_draws(
         panels[0].plot([], [], color="0.4", linestyle=":", linewidth=1.4, label="mean weights alone")
     outer_legend(figure, title)
     return figure
+
+
+def _title(metric: str) -> str:
+    """What stands above the panel of a metric."""
+    figure = find_figure(metric)
+    if figure is None:
+        return metric
+    unit = f" ({figure.unit})" if figure.unit else ""
+    return ", ".join(filter(None, (figure.label + unit, figure.direction)))
 
 
 def _sorted(name: str, run: Sequence[Figures]) -> list[Figures]:

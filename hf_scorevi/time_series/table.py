@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from .delimited_text import read_text
+from .numbers_in_text import find_decimal, is_number, to_numbers
 from .timestamps import check_times, find_frequency, find_time_column, parse_times
 
 __all__ = ["SUFFIXES", "SeriesTable", "read_table"]
@@ -43,6 +45,9 @@ def read_table(
     *,
     channels: Sequence[str] | None = None,
     time_column: str | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
+    dayfirst: bool | None = None,
     missing: str = "error",
     irregular: str = "error",
 ) -> SeriesTable:
@@ -52,10 +57,16 @@ def read_table(
     Args:
         source: a file (.csv, .txt, both perhaps .gz, or .parquet), a DataFrame, or a `datasets.Dataset`. A first line
             of nothing but numbers is taken for data, and the channels are called "0", "1", …; a first column without
-            a name that numbers the rows from 0, as pandas writes it, is left out.
+            a name that numbers the rows from 0 or 1, as pandas and R write it, is left out.
         channels: columns to take, in this order; default: all but the time stamps.
         time_column: column of the time stamps; default: the index if it holds dates, else the first column that does,
             or that is called date, time, timestamp, datetime or ds.
+        separator: of the columns in a text file, one character, or "tab" or "space"; default: that of `;`, tab, `|`
+            and `,` which its lines have, or else spaces.
+        decimal: "." or ","; default: what the numbers tell, 1234.5 or 1,234.5 from 1234,5 or 1.234,5.
+        dayfirst: whether the date 02.01.2024 is the second of January; default: what others tell, as 13.01.2024 does,
+            or that the time stamps rise by equal steps in one of both ways only. Dates with the year first, or the
+            month by name, need none.
         missing: what to do about missing values: `"error"`; `"ffill"`, take the last value before; `"interpolate"`,
             a straight line between the neighbours, which looks into the future, across splits too.
         irregular: what to do about time stamps that do not rise by equal steps (one twice, one earlier than that
@@ -63,17 +74,20 @@ def read_table(
 
     Raises:
         InputError: a file that is missing or cannot be read, no such column, one that is not numeric, values that are
-            missing or infinite, or irregular time stamps; the message says where, and what to do.
+            missing or infinite, irregular time stamps, or numbers and dates that can be read in two ways; the message
+            says where, and what to do.
     """
     if missing not in _MISSING:
         raise InputError(f"missing must be one of {', '.join(_MISSING)}, not {missing!r}.")
     if irregular not in ("error", "warn"):
         raise InputError(f"irregular must be 'error' or 'warn', not {irregular!r}.")
-    frame = _read_frame(source)
+    if decimal not in (None, ".", ","):
+        raise InputError(f"decimal must be '.' or ',', not {decimal!r}.")
+    frame, decimal = _read_frame(source, separator, decimal, time_column)
     if frame.empty:
         raise InputError("The table has no rows or no columns.")
     time_column = find_time_column(frame, time_column)
-    times = None if time_column is None else parse_times(frame[time_column])
+    times = None if time_column is None else parse_times(frame[time_column], dayfirst)
     if times is not None:
         check_times(times, irregular)
     frequency = None if times is None else find_frequency(times)
@@ -84,13 +98,15 @@ def read_table(
         raise InputError(f"The table has {what}; its columns are {', '.join(frame.columns)}.")
     if len(set(chosen)) < len(chosen) or time_column in chosen:
         raise InputError(f"The channels must be different columns, and not the time stamps: {', '.join(chosen)}.")
-    numbers = pd.DataFrame({name: _numeric(frame[name]) for name in chosen})
-    return SeriesTable(_filled(numbers, missing), chosen, times, frequency)
+    return SeriesTable(_filled(_numeric(frame[chosen], decimal), missing), chosen, times, frequency)
 
 
-def _read_frame(source: Any) -> pd.DataFrame:
+def _read_frame(
+    source: Any, separator: str | None, decimal: str | None, time_column: str | None
+) -> tuple[pd.DataFrame, str | None]:
+    """The table, and the decimal sign of numbers that are still text, if it is known."""
     if isinstance(source, str | Path):
-        frame = _read_file(str(source))
+        frame, decimal = _read_file(str(source), separator, decimal, time_column)
     elif isinstance(source, pd.DataFrame):
         frame = source
     elif hasattr(source, "to_pandas"):
@@ -105,46 +121,47 @@ def _read_frame(source: Any) -> pd.DataFrame:
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise InputError(f"The table has two columns {twice!r}: rename one of them.")
-    return frame
+    return frame, decimal
 
 
-def _read_file(file: str) -> pd.DataFrame:
+def _read_file(
+    file: str, separator: str | None, decimal: str | None, time_column: str | None
+) -> tuple[pd.DataFrame, str | None]:
     if not file.endswith(SUFFIXES):
         raise InputError(f"{file!r} is of an unknown kind; give a file that ends in {', '.join(SUFFIXES)}.")
     if "://" not in file and not Path(file).is_file():
         raise InputError(f"There is no file {file!r}.")
     try:
         if file.endswith(".parquet"):
-            return pd.read_parquet(file)
-        frame = pd.read_csv(file)
-        if _header_is_data(list(frame.columns)):
-            return pd.read_csv(file, header=None)
-        first = frame.columns[0]
-        numbered = first == "Unnamed: 0" and frame[first].tolist() == list(range(len(frame)))
-        return frame.drop(columns=first) if numbered else frame
+            return pd.read_parquet(file), decimal
+        return read_text(file, separator, decimal, time_column)
+    except InputError:
+        raise
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise InputError(
             f"{file!r} cannot be read as a table ({' '.join(str(error).split()).rstrip('.')})."
         ) from error
 
 
-def _header_is_data(names: list[str]) -> bool:
-    if names == [str(i) for i in range(len(names))]:  # what pandas writes for columns without names
-        return False
-    try:
-        [float(name) for name in names]
-    except ValueError:
-        return False
-    return True
+def _numeric(frame: pd.DataFrame, decimal: str | None) -> pd.DataFrame:
+    """`frame` in float64; what is empty is NaN."""
+    for name, column in frame.items():
+        if pd.api.types.is_datetime64_any_dtype(column):
+            raise InputError(
+                f"The column {name!r} holds dates; name it as the time column, or name the channels without it."
+            )
+    texts = {name: column[column.map(lambda value: isinstance(value, str))] for name, column in frame.items()
+             if not pd.api.types.is_numeric_dtype(column)}  # fmt: skip
+    if decimal is None:
+        decimal = find_decimal(cell for own in texts.values() if own.map(is_number).all() for cell in own)
+    return pd.DataFrame({name: _numbers(column, texts.get(name), decimal) for name, column in frame.items()})
 
 
-def _numeric(column: pd.Series) -> pd.Series:
-    """`column` in float64; what is empty is NaN."""
-    if pd.api.types.is_datetime64_any_dtype(column):
-        raise InputError(
-            f"The column {column.name!r} holds dates; name it as the time column, or name the channels without it."
-        )
-    numbers = pd.to_numeric(column, errors="coerce").astype("float64")
+def _numbers(column: pd.Series, texts: pd.Series | None, decimal: str) -> pd.Series:
+    if texts is None:
+        return column.astype("float64")
+    numbers = pd.to_numeric(column.drop(texts.index), errors="coerce").astype("float64").reindex(column.index)
+    numbers[texts.index] = to_numbers(texts, decimal)
     words = column[numbers.isna() & column.notna()]
     words = words[words.astype(str).str.strip().str.lower() != "nan"]  # which is a number to pandas, too
     if len(words):
@@ -153,9 +170,13 @@ def _numeric(column: pd.Series) -> pd.Series:
                 f"The column {column.name!r} holds lists. A row is one time step here, not a whole series: give a "
                 "table with a column for each channel."
             )
+        word = str(words.iloc[0])[:40]
+        other = (
+            "" if not is_number(word) else f"; or say which sign is the decimal one, here {decimal!r}, with decimal"
+        )
         raise InputError(
-            f"The column {column.name!r} is not numeric: row {words.index[0]} holds {str(words.iloc[0])[:40]!r}. Name "
-            "the channels to take without it, or leave the cell empty if the value is missing."
+            f"The column {column.name!r} is not numeric: row {words.index[0]} holds {word!r}. Name the channels to "
+            f"take without it, or leave the cell empty if the value is missing{other}."
         )
     return numbers
 

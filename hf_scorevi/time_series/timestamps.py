@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import warnings
+from contextlib import suppress
 
+import numpy as np
 import pandas as pd
 from transformers.utils import logging
 
 from ..errors import InputError
 
-__all__ = ["check_times", "find_frequency", "find_time_column", "parse_times"]
+__all__ = ["check_times", "find_frequency", "find_time_column", "is_date", "parse_times"]
 
 logger = logging.get_logger(__name__)
 
 _NAMES = ("date", "time", "timestamp", "datetime", "ds")
+# Dates that can be read in one way, the time of the day behind them left aside: the year first, or the month by name.
+_MONTHS = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_CLEAR = re.compile(
+    r"\d{4}([-/.])\d{1,2}\1\d{1,2}([t\s,z+].*)?"
+    r"|\d{4}[-/]\d{2}|\d{4}-?q[1-4]|\d{8}([t ]?\d{4}(\d{2})?)?"
+    rf"|(?=.*\b\d{{4}}\b).*\b{_MONTHS}\b.*|\d{{1,2}}[-/. ]{_MONTHS}[-/. ]\d{{2}}(?!\d).*",
+    re.IGNORECASE,
+)
+# And those with the day or the month first, or a year of two digits.
+_SHORT = r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})((?:[tT\s,].*)?)"
+_ORDERS = {"day first": (2, 1, 0), "month first": (2, 0, 1), "year first": (0, 1, 2)}  # where year, month and day are
 
 
 def find_time_column(frame: pd.DataFrame, name: str | None) -> str | None:
@@ -37,25 +52,33 @@ def find_time_column(frame: pd.DataFrame, name: str | None) -> str | None:
     return None
 
 
+def is_date(text: str) -> bool:
+    """Whether this looks like a date, with or without a time of the day; one alone is none."""
+    text = text.strip()
+    return bool(_CLEAR.fullmatch(text) or re.fullmatch(_SHORT, text))
+
+
 def _looks_like_dates(values: pd.Series) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that words have no format of dates
-        try:
-            return bool(_to_datetime(values.head(100)).notna().all())
-        except (ValueError, TypeError):
-            return False
+    found = [isinstance(value, str | datetime.date) and is_date(str(value)) for value in values.head(100)]
+    return bool(found) and all(found)
 
 
 def _to_datetime(values: pd.Series) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(pd.to_datetime(values, utc=True)).tz_localize(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a format that is not pandas' own; there is one way to read it
+        return pd.DatetimeIndex(pd.to_datetime(values, utc=True)).tz_localize(None)
 
 
-def parse_times(column: pd.Series) -> pd.DatetimeIndex:
+def parse_times(column: pd.Series, dayfirst: bool | None = None) -> pd.DatetimeIndex:
     """
     The time stamps in a column, in UTC.
 
+    Args:
+        dayfirst: whether 02.01.2024 is the second of January; default: what the other dates and equal steps tell.
+
     Raises:
-        InputError: it holds numbers, or something else that is no date, or is empty somewhere.
+        InputError: it holds numbers, or something else that is no date, or is empty somewhere; or it can be told from
+            nothing whether the day comes first.
     """
     if pd.api.types.is_numeric_dtype(column):
         raise InputError(
@@ -63,7 +86,9 @@ def parse_times(column: pd.Series) -> pd.DatetimeIndex:
             "column, or rename it if it is a channel."
         )
     try:
-        times = _to_datetime(column)
+        times = _to_datetime(column) if pd.api.types.is_datetime64_any_dtype(column) else _parsed(column, dayfirst)
+    except InputError:
+        raise
     except (ValueError, TypeError) as error:
         raise InputError(
             f"The time column {column.name!r} holds something that is no date ({str(error).splitlines()[0]}). Give "
@@ -75,6 +100,63 @@ def parse_times(column: pd.Series) -> pd.DatetimeIndex:
             "the row if others are whole."
         )
     return times
+
+
+def _parsed(column: pd.Series, dayfirst: bool | None) -> pd.DatetimeIndex:
+    """Dates that are written, in the one way in which they can be read."""
+    texts = column.astype("str").str.strip().where(column.notna())
+    given = texts.dropna()
+    clear = given.str.fullmatch(_CLEAR.pattern, case=False).astype(bool)
+    short = given.str.fullmatch(_SHORT).astype(bool)
+    if short.all() and len(given):
+        return _in_order(texts, dayfirst)
+    if not clear.all():
+        odd = given[~clear & ~short] if (~clear & ~short).any() else given[~clear]
+        raise ValueError(f"row {odd.index[0]} has {odd.iloc[0][:40]!r}")
+    return _to_datetime(texts)
+
+
+def _in_order(texts: pd.Series, dayfirst: bool | None) -> pd.DatetimeIndex:
+    """Dates of which the day or the month comes first, or the year with two digits."""
+    parts = texts.str.extract(_SHORT)
+    numbers = [pd.to_numeric(parts[i]) for i in (0, 2, 3)]
+    orders = dict(_ORDERS)
+    if (parts[3].str.len() == 4).any():
+        del orders["year first"]
+    if dayfirst is not None:
+        orders = {own: order for own, order in orders.items() if (own == "day first") == dayfirst}
+    readings: dict[str, pd.DatetimeIndex] = {}
+    for own, order in orders.items():
+        year, month, day = (numbers[i] for i in order)
+        if month.max() <= 12 and day.max() <= 31:
+            year = year.where(year > 99, year + np.where(year < 69, 2000, 1900))
+            dates = year.astype("Int64").astype("str") + "-"
+            dates += month.astype("Int64").astype("str").str.zfill(2) + "-"
+            dates += day.astype("Int64").astype("str").str.zfill(2)
+            with suppress(ValueError, TypeError):  # there is no 31st of April
+                readings[own] = _to_datetime((dates + parts[4]).where(texts.notna()))
+    if not readings:
+        raise ValueError(f"read with the {' or the '.join(orders)}, one is no day of the calendar")
+    return _only(readings, texts)
+
+
+def _only(readings: dict[str, pd.DatetimeIndex], texts: pd.Series) -> pd.DatetimeIndex:
+    """The one way to read dates; of several, the one in which they rise by equal steps."""
+    left: dict[str, pd.DatetimeIndex] = {}
+    for own, times in readings.items():
+        if not any(times.equals(other) for other in left.values()):
+            left[own] = times
+    if len(left) > 1:
+        even = {own: t for own, t in left.items() if len(t) > 2 and not t.hasnans and _irregularity(t) is None}
+        left = even if len(even) == 1 else left
+    if len(left) == 1:
+        return next(iter(left.values()))
+    row = next(i for i in range(len(texts)) if len({times[i] for times in left.values()}) > 1)
+    ways = " or ".join(f"{times[row]:%Y-%m-%d} ({own})" for own, times in left.items())
+    raise InputError(
+        f"The time column {texts.name!r} can be read in several ways: {texts.iloc[row]} may be {ways}. Say "
+        "which with dayfirst (True or False), or give dates such as 2016-07-01."
+    )
 
 
 def check_times(times: pd.DatetimeIndex, irregular: str) -> None:
@@ -113,7 +195,7 @@ def _irregularity(times: pd.DatetimeIndex) -> str | None:
         i = twice[0] + 1
         return (
             f"A time stamp comes twice: rows {i - 1} and {i} ({times[i]}), {len(twice)} such rows in all. Keep one of "
-            "each, or its mean; of several series in one table choose one."
+            "each, or its mean; of several series in one table choose one; where clocks were put back, give UTC."
         )
     if _regular_step(times) is not None:
         return None

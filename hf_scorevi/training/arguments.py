@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from ..inference import InnerLoop
 from ..numbers import plain, real_number, whole_number
+from .best_metric import direction_of
 
 __all__ = ["ScoreVITrainingArguments"]
 
@@ -15,7 +16,6 @@ _OBJECTIVES = ("score", "elbo", "elbo_stl")
 _UPDATES = ("closed_form", "gradient")
 _NORMS = ("precision", "none")
 _PROXIMALS = ("forward", "reverse")
-_LESS_IS_BETTER = ("nll", "ece", "brier", "mse")
 
 
 @dataclass
@@ -94,8 +94,9 @@ class ScoreVITrainingArguments(TrainingArguments):
         for f in fields(self):  # numpy's numbers, of a search perhaps, could not be written with the checkpoint
             setattr(self, f.name, plain(getattr(self, f.name)))
         # The base class knows of losses only that less is better, and would keep the worst model.
-        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(_LESS_IS_BETTER):
-            self.greater_is_better = False
+        self.direction_is_assumed = False
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better, self.direction_is_assumed = direction_of(self.metric_for_best_model)
         super().__post_init__()
         choices = {"objective": _OBJECTIVES, "update": _UPDATES, "proximal": _PROXIMALS, "score_norm": _NORMS}
         for name, known in choices.items():

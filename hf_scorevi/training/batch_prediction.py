@@ -64,25 +64,31 @@ class BatchPrediction:
         self._average.add(outputs)
         if self._collector is not None:
             self._collector.add(outputs)
-        if self._is_judged and self._average.num_samples in self._counts:
+        if self.is_judged and self._average.num_samples in self._counts:
             self._scores.append(per_example_scores(self._average.outputs, self._labels))
         if loss is not None:
             self._losses.append(loss)
 
     @property
-    def _is_judged(self) -> bool:
+    def is_judged(self) -> bool:
+        """Whether the outputs are a classifier's, and there are labels."""
         return self._labels is not None and isinstance(self._average, PredictiveAverage)
 
     def result(self) -> tuple[Tensor | None, tuple[Any, ...], Any, PredictiveOutput | RegressionOutput | None]:
-        """Loss; (predictive, mean, scores by draws, details); labels; the prediction that the details are of."""
+        """
+        Loss; (predictive, mean, scores by draws and of the mean, details); labels; the prediction that the details are
+        of.
+        """
         outputs = self._average.outputs
         loss: Tensor | None
-        if self._is_judged:
+        scores = self._scores
+        if self.is_judged:
             loss = nn.functional.nll_loss(outputs, self._labels)
+            scores = [*scores, per_example_scores(self._mean.float().log_softmax(1), self._labels)]
         else:
             loss = torch.stack(self._losses).mean() if self._losses else None
         mean = self._mean
-        by_draws = torch.stack(self._scores, dim=1) if self._scores else mean.new_zeros(len(mean), 0, 4)
+        by_draws = torch.stack(scores, dim=1) if scores else mean.new_zeros(len(mean), 0, 4)
         prediction = None if self._collector is None else self._collector.result()
         details = () if prediction is None else tuple(prediction.examples_first().values())
         return loss, (outputs, mean, by_draws, details), self._labels, prediction

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import EvalPrediction
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, SchedulerType, default_compute_objective
 
 from ..batch_norm import (
     RunningStatistics,
@@ -35,9 +35,10 @@ from ..predictive import (
     RegressionOutput,
 )
 from .batch_prediction import BatchPrediction, Collector
+from .best_metric import settle_direction
 from .densities import expectation_and_log_density
 from .distributed import reshard
-from .evaluation import CalibrationMetrics, draw_counts
+from .evaluation import CalibrationMetrics, Outputs, draw_counts, together, users_part
 from .forecast_prediction import DensityPrediction, GaussianPrediction
 from .grouping import GroupedBatches
 from .likelihood import Likelihood
@@ -46,8 +47,9 @@ from .statistics_batches import spread_batches
 
 __all__ = ["EvaluatingTrainer", "PosteriorPrediction"]
 
-# Examples for which a draw is used before the next is made, so that the noise costs little beside the passes.
-_GROUP_EXAMPLES = 128
+# Examples for which a draw is used before the next is made, so that the noise costs little beside the passes; and the
+# bytes that their inputs may take meanwhile.
+_GROUP_EXAMPLES, _GROUP_BYTES = 128, 1 << 28
 # Training examples and draws by which the noise of the predictive is measured.
 _NOISE_EXAMPLES, _NOISE_DRAWS = 1024, 4
 
@@ -100,6 +102,7 @@ class EvaluatingTrainer(PushingTrainer):
         self.evaluation, self._evaluated_step = None, -1
         self._make_collector, self._batch_prediction, self._details = None, None, ()
         self._batches, self._predicted = None, {}
+        self._own_figures: set[str] = set()
         self._calibration = CalibrationMetrics(compute_metrics)
         kwargs["compute_metrics"] = self._calibration
         kwargs["preprocess_logits_for_metrics"] = _keeping_outputs(preprocess_logits_for_metrics)
@@ -140,7 +143,8 @@ class EvaluatingTrainer(PushingTrainer):
             self._predicted = self._predict_group(model, group, ignore_keys)
             found = self._predicted.pop(id(inputs))
         loss, outputs, labels, self._batch_prediction = found.result()
-        return (loss, None, None) if prediction_loss_only else (loss, outputs, labels)
+        judged = labels if isinstance(found, BatchPrediction) and found.is_judged else outputs[2][:, :0, 0]
+        return (loss, None, None) if prediction_loss_only else (loss, Outputs((*outputs, judged)), labels)
 
     def _predict_group(
         self, model: nn.Module, group: Sequence[dict[str, Any]], ignore_keys: list[str] | None
@@ -311,31 +315,90 @@ class EvaluatingTrainer(PushingTrainer):
             self._draw_statistics[draw].restore()
             yield
 
-    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""
         self._refresh()
-        head, self._calibration.scores = self.head, ()
-        self._calibration.independent = self._problem_type == "multi_label_classification"
+        head, scores = self.head, ()
         if head is not None and (head.kind == "gaussian" or head.forecasts):
-            self._calibration.scores = GAUSSIAN_SCORES if head.kind == "gaussian" else ("nll",)
+            scores = GAUSSIAN_SCORES if head.kind == "gaussian" else ("nll",)
+        self._calibration.begin(scores, independent=self._problem_type == "multi_label_classification")
         if self.args.batch_norm_per_draw and self._gathers_statistics:
             self._follow_model()
             for draw in range(self.args.eval_num_samples):
                 with self._sampled(draw), kept_running_statistics(self.model):
                     self._gather_statistics()
                     self._draw_statistics.append(RunningStatistics(self.model))
-        self._batches = GroupedBatches(dataloader, max(1, _GROUP_EXAMPLES // self.args.per_device_eval_batch_size))
+        size = max(1, _GROUP_EXAMPLES // self.args.per_device_eval_batch_size)
+        # A forecast is about as large as its context, and of each draw.
+        most_bytes = _GROUP_BYTES // (self.args.eval_num_samples if scores else 1)
+        self._batches = GroupedBatches(dataloader, size, most_bytes, self._largest)
+        gather = self.gather_function
+        self.gather_function = lambda values: self._calibration.take(gather(values))
         try:
-            output = super().evaluation_loop(self._batches, *args, **kwargs)  # type: ignore[arg-type]
+            output = super().evaluation_loop(
+                self._batches,  # type: ignore[arg-type]
+                description,
+                prediction_loss_only,
+                ignore_keys,
+                metric_key_prefix,
+            )
         finally:
+            self.gather_function = gather
             self._batches, self._predicted, self._draw_statistics = None, {}, []
+        own = {f"{metric_key_prefix}_{name}" for name in self._calibration.names}
+        self._own_figures = self._own_figures - output.metrics.keys() | own  # type: ignore[union-attr]
         self._record_evaluation(getattr(dataloader, "dataset", None))
-        if isinstance(output.predictions, tuple):
-            # (predictive, mean, by draws, details), and what a preprocess_logits_for_metrics of the user's made
-            gathered: Sequence[Any] = output.predictions
+        gathered: Any = output.predictions
+        if isinstance(gathered, list) and gathered:  # eval_do_concat_batches=False
+            self._details = together([batch[3] for batch in gathered])
+            output = output._replace(predictions=[users_part(batch) for batch in gathered])
+        elif isinstance(gathered, tuple):
             self._details = gathered[3]
-            output = output._replace(predictions=gathered[0] if len(gathered) == 4 else gathered[4])
+            output = output._replace(predictions=users_part(gathered))
         return output
+
+    def _largest(self, number: int) -> int:
+        """Of all processes'."""
+        if self.accelerator.num_processes == 1:
+            return number
+        own = torch.tensor([number], device=self.accelerator.device)
+        return int(self.accelerator.gather(own).max())
+
+    def hyperparameter_search(
+        self,
+        hp_space: Callable[[Any], Any] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        As `Trainer`'s. Without a `compute_objective` the objective is what it is there, whatever `evaluate` reports
+        besides: the evaluation loss, or the sum of the metrics of the user's own `compute_metrics`.
+        """
+        if compute_objective in (None, default_compute_objective):
+            compute_objective = self._users_objective
+        return super().hyperparameter_search(hp_space, compute_objective, *args, **kwargs)
+
+    def _users_objective(self, metrics: dict[str, float]) -> float:
+        return default_compute_objective({k: v for k, v in metrics.items() if k not in self._own_figures})
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        settle_direction(self.args, self.eval_dataset if isinstance(self.eval_dataset, dict) else ())  # type: ignore[arg-type]
+        return super()._inner_training_loop(*args, **kwargs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """As `Trainer`'s; a schedule that waits for a metric to stop improving is told which way is better."""
+        if self.args.lr_scheduler_type in (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY):
+            mode = {"mode": "max" if self.args.greater_is_better else "min"}
+            self.args.lr_scheduler_kwargs = mode | (self.args.lr_scheduler_kwargs or {})  # type: ignore[operator]
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def predict(
         self,
@@ -390,7 +453,7 @@ def _keeping_outputs(preprocess: Callable[[Tensor, Tensor], Any] | None) -> Call
     """The user's hook sees the predictive's outputs; our metrics still need what it was given."""
     if preprocess is None:
         return None
-    return lambda outputs, labels: (*outputs, preprocess(outputs[0], labels))
+    return lambda outputs, labels: Outputs((*outputs, preprocess(outputs[0], labels)))
 
 
 def _first(outputs: Any) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 __all__ = ["GroupedBatches"]
@@ -19,14 +20,18 @@ class GroupedBatches:
 
     Args:
         loader: whose batches they are; all its attributes are this object's too.
-        size: batches in a group. The same in all processes, which take turns at collective operations.
+        size: batches in a group, at most. The same in all processes, which take turns at collective operations.
+        most_bytes: of the tensors of a group, as far as the next batch is as large as the last.
+        largest: of a number in all processes, so that they group their batches alike.
 
     Attributes:
         group: the batches that were fetched together, of which the one that was yielded last is one.
     """
 
-    def __init__(self, loader: DataLoader, size: int) -> None:
-        self._loader, self._size = loader, size
+    def __init__(
+        self, loader: DataLoader, size: int, most_bytes: int = 1 << 28, largest: Callable[[int], int] = lambda own: own
+    ) -> None:
+        self._loader, self._size, self._most_bytes, self._largest = loader, size, most_bytes, largest
         self.group: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -41,16 +46,29 @@ class GroupedBatches:
         ended = False
         while not ended:
             self.group = []
-            while len(self.group) < self._size and not ended:
+            held = following = 0
+            while len(self.group) < self._size and held + following <= self._most_bytes and not ended:
                 try:
                     self.group.append(next(batches))
                 except StopIteration:
                     ended = True
                 # Asked for more, an accelerate loader would take itself for finished before its last batch is used.
                 ended = ended or (knows_its_end and self._loader.end_of_dataloader)  # type: ignore[attr-defined]
+                if not ended and self._size > 1:
+                    following = self._largest(_num_bytes(self.group[-1]))
+                    held += following
             for i, batch in enumerate(self.group):
                 if knows_its_end:
                     self._loader.end_of_dataloader = ended and i == len(self.group) - 1  # type: ignore[attr-defined]
                 yield batch
         self.group = []
         next(batches, None)  # which finishes the loader
+
+
+def _num_bytes(batch: Any) -> int:
+    """Of the tensors in a batch."""
+    if isinstance(batch, Tensor):
+        return batch.nbytes
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    return sum(map(_num_bytes, batch)) if isinstance(batch, list | tuple) else 0

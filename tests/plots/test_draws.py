@@ -57,7 +57,13 @@ def test_figures_that_are_missing_are_left_out():
 
 
 def test_other_metrics_by_their_names():
-    assert titles(metrics_by_draws({"model": run(1, 2, mse=2.0, nll=1.0)}, metrics=["mse"])) == ["mse"]
+    run_of = {"model": run(1, 2, mse=2.0, nll=1.0, coverage_90=0.9, mine=3.0)}
+    figure = metrics_by_draws(run_of, metrics=["mse", "coverage_90", "mine"])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "MSE (target²), lower is better",
+        "90 % coverage",
+        "mine",
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])

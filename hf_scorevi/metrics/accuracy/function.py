@@ -3,7 +3,10 @@
 import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import top_label
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_probabilities
+
+FIGURES = (Figure("accuracy", "accuracy", greater_is_better=True),)
 
 
 def accuracy(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:

@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import top_label
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_num_bins, check_probabilities
+
+FIGURES = (Figure("adaptive_ece", "adaptive ECE", greater_is_better=False, is_binned=True),)
 
 
 def adaptive_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
@@ -33,15 +36,22 @@ def adaptive_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: 
     check_num_bins(num_bins)
     checked, targets = check_probabilities(probabilities, labels)
     confidences, predictions = top_label(checked)
+    return {
+        "adaptive_ece": error_of_confidences(confidences, predictions == targets, num_bins),
+        "num_bins": int(num_bins),
+        "binning": "equal_mass",
+        "norm": "l1",
+    }
+
+
+def error_of_confidences(
+    confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], num_bins: int = 15
+) -> float:
+    """The error from what each example contributes: its confidence, and whether the prediction is the label."""
     compared = confidences.astype(np.float32)
     ranks = np.searchsorted(np.sort(compared), compared, side="left")  # equal confidences have the first one's
     sizes = np.full(num_bins, len(ranks) // num_bins)
     sizes[: len(ranks) % num_bins] += 1
     bins = np.searchsorted(np.cumsum(sizes)[:-1], ranks, side="right")
-    gaps = np.bincount(bins, weights=(predictions == targets) - confidences)
-    return {
-        "adaptive_ece": float(np.abs(gaps).sum() / len(ranks)),
-        "num_bins": int(num_bins),
-        "binning": "equal_mass",
-        "norm": "l1",
-    }
+    gaps = np.bincount(bins, weights=correct - confidences)
+    return float(np.abs(gaps).sum() / len(ranks))

@@ -5,7 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics.risk_coverage import risk_coverage_curve
+
+FIGURES = (
+    Figure("aurc", "AURC", greater_is_better=False),
+    Figure("excess_aurc", "excess AURC", greater_is_better=False),
+    Figure("accuracy_rejection_auc", "accuracy-rejection AUC", greater_is_better=True),
+)
 
 
 def aurc(probabilities: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayLike | None = None) -> dict[str, Any]:

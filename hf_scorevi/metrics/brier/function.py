@@ -7,7 +7,17 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import row_chunks
 from hf_scorevi.metrics._class_bins import class_bins
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_num_bins, check_probabilities
+
+FIGURES = (
+    Figure("brier", "Brier score", greater_is_better=False),
+    Figure("reliability", "reliability", greater_is_better=False, is_binned=True),
+    Figure("resolution", "resolution", greater_is_better=True, is_binned=True),
+    Figure("uncertainty", "uncertainty", greater_is_better=None),
+    Figure("within_bin_variance", "within-bin variance", greater_is_better=None, is_binned=True),
+    Figure("within_bin_covariance", "within-bin covariance", greater_is_better=None, is_binned=True),
+)
 
 
 def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:

@@ -5,7 +5,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import check_estimator, forecast_chunks, num_pairs
+
+FIGURES = (
+    Figure("crps", "CRPS", greater_is_better=False, unit="target"),
+    Figure("absolute_error", "absolute error", greater_is_better=False, unit="target"),
+    Figure("half_spread", "half the spread", greater_is_better=None, unit="target"),
+)
 
 
 def crps(

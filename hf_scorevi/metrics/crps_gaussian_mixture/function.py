@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import Floats, gaussian_chunks
+
+FIGURES = (Figure("crps_gaussian_mixture", "CRPS", greater_is_better=False, unit="target"),)
 
 
 def crps_gaussian_mixture(

@@ -8,8 +8,16 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics._bootstrap import check_bootstrap, resamples
 from hf_scorevi.metrics._chunks import top_label
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_num_bins, check_probabilities
 from hf_scorevi.metrics.reliability import bin_numbers
+
+FIGURES = (
+    Figure("debiased_ece", "debiased ECE", greater_is_better=False, is_binned=True),
+    Figure("squared", "squared debiased ECE", greater_is_better=False, is_binned=True),
+    Figure("low", "lower bound", greater_is_better=None, is_binned=True),
+    Figure("high", "upper bound", greater_is_better=None, is_binned=True),
+)
 
 
 def debiased_ece(

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import central_interval, check_levels, forecast_chunks, interval_scores
+
+FIGURES = (
+    Figure("interval_coverage", "coverage of intervals", greater_is_better=None),
+    Figure("mean_width", "width of intervals", greater_is_better=None, unit="target"),
+    Figure("interval_score", "interval score", greater_is_better=False, unit="target"),
+    *(Figure(f"coverage_{n}", f"{n} % coverage", greater_is_better=None) for n in range(1, 100)),  # in an evaluation
+)
 
 
 def interval_coverage(

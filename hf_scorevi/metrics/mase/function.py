@@ -5,8 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import check_seasonal_errors, forecast_chunks
 from hf_scorevi.metrics._inputs import as_array
+
+FIGURES = (
+    Figure("mase", "MASE", greater_is_better=False),
+    Figure("absolute_error", "absolute error", greater_is_better=False, unit="target"),
+)
 
 
 def mase(samples: npt.ArrayLike, targets: npt.ArrayLike, seasonal_errors: npt.ArrayLike) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics.reliability import reliability_bins
+
+FIGURES = (Figure("mce", "MCE", greater_is_better=False, is_binned=True),)
 
 
 def mce(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import gaussian_chunks
+
+FIGURES = (Figure("mixture_nll", "NLL", greater_is_better=False, unit="nats"),)
 
 
 def mixture_nll(means: npt.ArrayLike, standard_deviations: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, Any]:

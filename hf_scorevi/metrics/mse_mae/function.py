@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import forecast_chunks
+
+FIGURES = (
+    Figure("mse", "MSE", greater_is_better=False, unit="target²"),
+    Figure("rmse", "RMSE", greater_is_better=False, unit="target"),
+    Figure("mae", "MAE", greater_is_better=False, unit="target"),
+)
 
 
 def mse_mae(samples: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, Any]:

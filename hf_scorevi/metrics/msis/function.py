@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import (
     central_interval,
     check_levels,
@@ -13,6 +14,11 @@ from hf_scorevi.metrics._forecasts import (
     interval_scores,
 )
 from hf_scorevi.metrics._inputs import as_array
+
+FIGURES = (
+    Figure("msis", "MSIS", greater_is_better=False),
+    Figure("interval_score", "interval score", greater_is_better=False, unit="target"),
+)
 
 
 def msis(

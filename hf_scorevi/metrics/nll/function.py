@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import row_chunks
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_log_probabilities, check_probabilities, check_row_sums
+
+FIGURES = (Figure("nll", "NLL", greater_is_better=False, unit="nats"),)
 
 
 def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, Any]:

@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_labels, check_scores
+
+FIGURES = (
+    Figure("auroc", "AUROC", greater_is_better=True),
+    Figure("aupr_out", "AUPR of outliers", greater_is_better=True),
+    Figure("aupr_in", "AUPR of inliers", greater_is_better=True),
+    Figure("fpr95", "FPR95", greater_is_better=False),
+)
 
 FPR_AT = 95  # per cent of in-distribution examples that are to be accepted
 

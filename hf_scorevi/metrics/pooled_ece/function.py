@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics._class_bins import class_bins
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_num_bins, check_probabilities
+
+FIGURES = (Figure("pooled_ece", "pooled ECE", greater_is_better=False, is_binned=True),)
 
 
 def pooled_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:

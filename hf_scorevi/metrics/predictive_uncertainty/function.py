@@ -7,7 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import row_chunks
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import as_array, check_distributions
+
+FIGURES = (
+    Figure("entropy", "entropy", greater_is_better=None, unit="nats"),
+    Figure("expected_entropy", "expected entropy", greater_is_better=None, unit="nats"),
+    Figure("mutual_information", "mutual information", greater_is_better=None, unit="nats"),
+)
 
 
 def predictive_uncertainty(

@@ -5,8 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import forecast_chunks
 from hf_scorevi.metrics._inputs import as_array, check_num_bins
+
+FIGURES = (
+    Figure("quantile_calibration_error", "quantile calibration error", greater_is_better=False, is_binned=True),
+    Figure("mean_absolute", "mean absolute calibration error", greater_is_better=False, is_binned=True),
+)
 
 
 def quantile_calibration_error(

@@ -6,8 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import top_label
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_label_distributions, check_num_bins, check_predictions
 from hf_scorevi.metrics.reliability import bin_numbers
+
+FIGURES = (Figure("soft_ece", "soft ECE", greater_is_better=False, is_binned=True),)
 
 
 def soft_ece(probabilities: npt.ArrayLike, label_distributions: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:

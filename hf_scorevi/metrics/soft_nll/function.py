@@ -6,7 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics._chunks import row_chunks
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._inputs import check_label_distributions, check_predictions
+
+FIGURES = (
+    Figure("soft_nll", "soft NLL", greater_is_better=False, unit="nats"),
+    Figure("label_entropy", "entropy of the labels", greater_is_better=None, unit="nats"),
+    Figure("kl", "KL divergence", greater_is_better=False, unit="nats"),
+)
 
 
 def soft_nll(probabilities: npt.ArrayLike, label_distributions: npt.ArrayLike) -> dict[str, Any]:

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.metrics._figure import Figure
 from hf_scorevi.metrics._forecasts import check_levels, forecast_chunks
+
+FIGURES = (
+    Figure("weighted_quantile_loss", "weighted quantile loss", greater_is_better=False),
+    Figure("by_level", "quantile loss by level", greater_is_better=False),
+    Figure("mean_pinball", "pinball loss", greater_is_better=False, unit="target"),
+)
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
