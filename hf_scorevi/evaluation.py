@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ import datasets
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset
-from transformers import BaseImageProcessor, PreTrainedConfig
+from torch.utils.data import DataLoader, Dataset
+from transformers import BaseImageProcessor, PreTrainedConfig, default_data_collator
 from transformers.utils import logging
 
 from .hub import Evaluation, StoredPosterior
@@ -40,6 +40,8 @@ from .training.posterior_trainer import PosteriorTrainer
 __all__ = ["Measurement", "evaluate", "load_images", "measure"]
 
 logger = logging.get_logger(__name__)
+
+_EMPTY = "There are no figures of no data: the dataset is empty."
 
 
 @dataclass
@@ -85,7 +87,8 @@ def measure(
     that it would use, where the model then stays.
 
     Args:
-        dataset: of rows as the model's forward takes them, with `labels`, a forecaster's with `future_values`.
+        dataset: of rows as the model's forward takes them, with `labels`, a forecaster's with `future_values`; a
+            stream (`IterableDataset`) is read once.
         num_samples: posterior draws S; each costs a pass over the data.
         seed: of the draws.
         batch_size: rows at a time.
@@ -93,11 +96,11 @@ def measure(
         arguments: further `TrainingArguments`, e.g. `dataloader_num_workers`, `use_cpu`, `bf16`.
 
     Raises:
-        ValueError: there are no figures for such a model or data (no labels, no rows), or the model was recalibrated
-            on some of these data.
+        ValueError: there are no figures for such a model or data (no labels, no rows, several data sets at once), or
+            the model was recalibrated on some of these data.
+        TypeError: `dataset` is nothing that rows can be taken from again and again.
     """
-    if len(dataset) == 0:  # type: ignore[arg-type]
-        raise ValueError("There are no figures of no data: the dataset is empty.")
+    _check_dataset(dataset)
     with TemporaryDirectory() as folder, _kept_random_states(), _kept_attributes(model.model):
         settings = {
             "output_dir": folder,
@@ -108,19 +111,57 @@ def measure(
             "remove_unused_columns": False,
             "label_names": [model.head.target],
         }
-        args = ScoreVITrainingArguments(**(settings | arguments))  # type: ignore[arg-type]
+        together = {"eval_do_concat_batches": True}  # which is how a `Measurement` has them
+        args = ScoreVITrainingArguments(**(settings | arguments | together))  # type: ignore[arg-type]
         if args.fp16_full_eval or args.bf16_full_eval:
             raise ValueError("fp16_full_eval and bf16_full_eval would round the weights for good; use bf16=True.")
         if args.n_gpu > 1:
             args._n_gpu = 1  # nn.DataParallel would copy the weights at every pass
-        evaluator = _Evaluator(model, args, data_collator)
-        prediction = evaluator.predict(dataset)  # type: ignore[arg-type]
+        evaluator = _Evaluator(model, args, data_collator or _stacked)
+        try:
+            prediction = evaluator.predict(dataset)  # type: ignore[arg-type]
+        except ValueError as error:
+            if "does not contain any data" in str(error):  # accelerate's word for the end of an empty stream
+                raise ValueError(_EMPTY) from error
+            raise
+    if prediction.predictions is None and not args.prediction_loss_only:  # of a stream, whose length tells nobody
+        raise ValueError(_EMPTY)
     if evaluator.evaluation is None:
         raise ValueError(
             f"There are no figures for {type(model.model).__name__} on these data: they need `{model.head.target}`, "
             "one class or one number (or several) an example."
         )
     return Measurement(evaluator.evaluation, prediction.label_ids, prediction.predictive)  # type: ignore[arg-type]
+
+
+def _check_dataset(dataset: Any) -> None:
+    """That this is one data set, and there are rows to take."""
+    if isinstance(dataset, dict) or (isinstance(dataset, list | tuple) and any(map(_is_dataset, dataset))):
+        names = f" ({', '.join(map(str, dataset))})" if isinstance(dataset, dict) else ""
+        raise ValueError(f"These are several data sets{names}: measure on one of them at a time, on one split.")
+    if isinstance(dataset, DataLoader):
+        raise TypeError("Give the data set itself (loader.dataset), and its batch_size and data_collator.")
+    if not _is_dataset(dataset) and not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise TypeError(
+            f"A {type(dataset).__name__} is no data set: give one of datasets or of torch, or a list of rows; a "
+            "function that yields rows becomes one by datasets.IterableDataset.from_generator."
+        )
+    if hasattr(dataset, "__len__") and len(dataset) == 0:
+        raise ValueError(_EMPTY)
+
+
+def _stacked(rows: list[Any]) -> dict[str, Any]:
+    """A batch of rows of one shape."""
+    if not isinstance(rows[0], Mapping) and not hasattr(rows[0], "__dict__"):
+        raise TypeError(
+            f"A row is a {type(rows[0]).__name__}, not a dictionary of inputs and labels: give a data_collator "
+            "that makes such a dictionary of a list of rows."
+        )
+    return default_data_collator(rows)
+
+
+def _is_dataset(value: Any) -> bool:
+    return isinstance(value, Dataset | datasets.Dataset | datasets.IterableDataset)
 
 
 def load_images(
@@ -148,6 +189,8 @@ def load_images(
     Raises:
         InputError: there are no such data, columns or classes.
     """
+    if not source:
+        raise InputError("There is no data set without a name: give one of the Hub, a folder, or a file.")
     path = Path(source)
     data, described = _load(source, config, split, token)
     for column in (image_column, label_column):

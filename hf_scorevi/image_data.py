@@ -66,6 +66,10 @@ def load_file(file: str) -> Dataset:
 
 def image_rows(dataset: Dataset, image_column: str, label_column: str) -> Dataset:
     """These columns alone. Files of images stay encoded: `to_image` decodes them, and says which it cannot."""
+    if image_column == label_column:
+        raise InputError(
+            f"The images and the labels cannot both be in the column {image_column!r}: name both columns."
+        )
     dataset = dataset.select_columns([image_column, label_column])
     if isinstance(dataset.features[image_column], ImageFeature):
         dataset = dataset.cast_column(image_column, ImageFeature(decode=False))
@@ -88,6 +92,13 @@ def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> d
             f"The label column {column!r} holds {type(feature).__name__} values; it must hold a class name or a whole "
             "number in every row. Name the right column."
         )
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise InputError(
+            f"The model's configuration (id2label) calls a class {odd[0]!r}, which is no text. Correct it there: "
+            "labels are matched with classes by their names."
+        )
+    same = isinstance(feature, ClassLabel) and feature.names == names  # two may be alike, as ImageNet's cranes
     number = {name: i for i, name in enumerate(names)}
     if "int" in feature.dtype and not isinstance(feature, ClassLabel) and not any(map(str.isdecimal, names)):
         number = {str(i): i for i in range(len(names))}
@@ -95,9 +106,14 @@ def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> d
     for value in dataset.unique(column):
         named = isinstance(feature, ClassLabel) and value is not None and 0 <= value < feature.num_classes
         name = feature.names[value] if named else str(value)
-        codes[value] = number.get(name, -1)
+        codes[value] = value if same and named else number.get(name, -1)
         if name not in number:
             unknown.append(name)
+        elif not same and names.count(name) > 1:
+            raise InputError(
+                f"The model's configuration (id2label) calls several classes {name!r}, which is a label of the {what} "
+                "data: give the classes different names there."
+            )
     if unknown:
         raise InputError(
             f"The {what} data have labels that are none of the model's classes: {', '.join(sorted(unknown)[:5])}. The "
@@ -142,10 +158,18 @@ def _decoded(file: dict[str, Any]) -> Image.Image:
         raise InputError(
             f"The image {file.get('path') or 'of a row'} cannot be read ({error}). Mend it, or remove its row."
         ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"A row's image has the fields {', '.join(map(str, file))}, and is neither a path nor a file's bytes. "
+            "Name the right column, or remove the row."
+        ) from error
 
 
 def _from_pixels(value: Any) -> Image.Image:
-    pixels = np.asarray(value)
+    try:
+        pixels = np.asarray(value)
+    except ValueError as error:
+        raise InputError("An array of pixels has rows of different lengths. Mend it, or remove its row.") from error
     if pixels.dtype.kind not in "iuf" or pixels.size == 0 or pixels.min() < 0 or pixels.max() > 255:
         raise InputError("An image is neither a picture nor an array of pixels; those are integers from 0 to 255.")
     if (pixels != pixels.astype(np.uint8)).any():

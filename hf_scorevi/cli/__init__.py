@@ -48,9 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (OSError, ValueError, ImportError, httpx.HTTPError) as error:
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
+        _say(str(error) or type(error).__name__)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except Exception as error:
+        from transformers.utils import logging
+
+        logging.get_logger(__name__).debug("Where it was:", exc_info=True)
+        _say(
+            f"{type(error).__name__}: {error}. Nobody has foreseen this: please report it to hf_scorevi, with what "
+            "TRANSFORMERS_VERBOSITY=debug shows."
+        )
+        return 1
     return 0
+
+
+def _say(problem: str) -> None:
+    """In one line."""
+    print(f"error: {' '.join(problem.split())}", file=sys.stderr)

@@ -75,6 +75,12 @@ def load(options: argparse.Namespace, folder: Path) -> tuple[BayesianModel, Data
             f"{options.name} is a {architecture or type(model.model).__name__}, and this command is for image "
             "classifiers. Measure others in Python, with hf_scorevi.evaluation.evaluate(model, dataset)."
         )
+    if model.kind != "classes":
+        raise ValueError(
+            f"{options.name} predicts {model.kind} (its problem_type is {model.config.problem_type}); this command is "
+            "for image classifiers of one class an example. Measure others in Python, with "
+            "hf_scorevi.evaluation.evaluate(model, dataset)."
+        )
     data, described = load_images(
         options.dataset,
         model.config,
@@ -93,13 +99,15 @@ def load(options: argparse.Namespace, folder: Path) -> tuple[BayesianModel, Data
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Says what to do where the memory of a GPU does not suffice."""
+    """Says what to do where the memory of a GPU does not suffice, or the model fails at these data."""
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{error} Give a smaller --batch-size, or --use-cpu.") from error
+    except RuntimeError as error:
+        raise ValueError(f"The model cannot be run on these data: {error}") from error
 
 
 def _image_processor(options: argparse.Namespace, folder: Path) -> BaseImageProcessor:

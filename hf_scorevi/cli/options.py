@@ -10,6 +10,9 @@ if TYPE_CHECKING:  # imported by the commands themselves: `--help` need not wait
     from ..hub import CardMetadata
 
 
+_MOST = 10**9  # of examples, draws and images at a time
+
+
 class _HelpFormatter(argparse.HelpFormatter):
     """Adds the defaults that the help's text does not tell itself."""
 
@@ -62,8 +65,8 @@ def add_metadata(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, and at most {_MOST:,}, not {text!r}")
     return int(text)
 
 

@@ -135,8 +135,8 @@ def _refuse_lengths(rows: list[list[str]], longest: list[str], separator: str) -
     raise InputError(
         f"Rows have {len(longest)} columns as separated by {sign}, and the first has {len(rows[0])}: "
         f"{' '.join(longest)[:60]!r}. If the separator is another one, say which with separator; if commas are "
-        "decimal ones, say so with decimal (','). Lines above that with the names have to go, and every column needs "
-        "a name."
+        "decimal ones, say so with decimal (','). Lines above that with the names have to go, and every column "
+        "needs a name."
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 try:
@@ -60,8 +61,10 @@ def last_checkpoint(run_dir: str | os.PathLike[str]) -> str | None:
     """
     The checkpoint in `run_dir` to resume from: that of the most steps of the run that wrote there last, whose numbers
     may be smaller than those of an earlier run. `None` if there is none.
+
+    A folder without a trainer's state is none: `enable_jit_checkpoint` makes one to mark that it has begun to write.
     """
-    found = _checkpoints(Path(run_dir))
+    found = [path for path in _checkpoints(Path(run_dir)) if (path / TRAINER_STATE_NAME).is_file()]
     return str(found[-1]) if found else None
 
 

@@ -135,6 +135,12 @@ class CalibrationMetrics:
 
     def _classification(self, scores: np.ndarray) -> dict[str, Any]:
         """From (examples, numbers of draws and the mean, 4) scores and the sums by class."""
+        overflowed = np.isnan(scores).any((1, 2))
+        if overflowed.any():
+            raise ValueError(
+                f"The model's outputs for example {int(overflowed.argmax())} are not finite: nor are its inputs, or "
+                "something has overflowed."
+            )
         *after, mean = (_without_bins(summary_from_scores(own, _BINS)) for own in scores.swapaxes(0, 1))
         metrics, reliability = {}, {}
         for row, figures, own in (("predictive", after[-1], scores[:, -2]), ("mean", mean, scores[:, -1])):

@@ -395,6 +395,14 @@ class ScoreVITrainer(PosteriorTrainer):
         self.likelihood = stored_likelihood(stored)
         self.update = None
 
+    def _require_resumable(self, folder: str) -> None:
+        before, self.likelihood = self.likelihood, None  # for data that are others than those of an earlier training
+        try:
+            super()._require_resumable(folder)
+        except Exception:
+            self.likelihood = before
+            raise
+
     def _stored_posterior(self) -> StoredPosterior:
         likelihood = self._resolved_likelihood()
         return StoredPosterior(

@@ -28,14 +28,15 @@ def write(folder: Path, run: int, text: str = "") -> Path:
     (folder / "optimizer_0").mkdir(parents=True, exist_ok=True)
     (folder / "optimizer_0" / "part").write_text(text)
     save_file({"x": torch.zeros(1)}, folder / STATE_NAME, metadata={RUN: str(run)})
-    (folder / "text").write_text(text)
+    for name in ("text", "trainer_state.json"):
+        (folder / name).write_text(text)
     return folder
 
 
 def whole(folder: Path) -> str:
     """What all the files of a checkpoint say."""
     assert (folder / STATE_NAME).is_file()
-    (text,) = {(folder / name).read_text() for name in ("text", "optimizer_0/part")}
+    (text,) = {(folder / name).read_text() for name in ("text", "trainer_state.json", "optimizer_0/part")}
     return text
 
 
@@ -189,6 +190,7 @@ def test_the_last_checkpoint_is_that_of_the_run_that_wrote_last(tmp_path):
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     (tmp_path / "checkpoint-12-copy").mkdir()
     write(tmp_path / "checkpoint-9", 0)  # of an earlier version
+    (tmp_path / "checkpoint-14").mkdir()  # where one was about to be written
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     assert next_run(tmp_path) == 3
 

@@ -147,6 +147,16 @@ def test_other_data_are_refused_and_taken_with_the_number_that_is_named(tmp_path
     assert json.loads((tmp_path / "checkpoint-6" / POSTERIOR_CONFIG_NAME).read_text())["num_data"] == 24
 
 
+def test_the_data_are_those_that_the_trainer_has_now(tmp_path, finished):
+    """Not those that it was trained on before."""
+    t = trainer(tmp_path, max_steps=2)
+    t.train()
+    t.train_dataset = images(30)
+    with pytest.raises(PosteriorCheckpointError, match="num_data is 24 there, 30 here"):
+        t.train(resume_from_checkpoint=str(finished[0] / "checkpoint-2"))
+    assert t.likelihood.num_data == 24
+
+
 def test_a_temperature_that_is_given_as_it_was_resolved_is_the_same(tmp_path, finished):
     folder, final = finished
     temperature = json.loads((folder / "checkpoint-2" / POSTERIOR_CONFIG_NAME).read_text())["temperature"]
@@ -288,6 +298,24 @@ def test_training_again_with_the_same_trainer_replaces_its_checkpoints(tmp_path)
     t.train()
     assert steps(tmp_path) == [2, 4, 6]
     assert_same(dict(t.model.state_dict()), mean_of(tmp_path / "checkpoint-6"))
+
+
+def test_a_checkpoint_that_is_being_pushed_is_not_replaced_before_that_is_done(tmp_path):
+    trainer(tmp_path).train()
+    t, files = trainer(tmp_path, learning_rate=0.1), []
+    old = (tmp_path / "checkpoint-2" / "model.safetensors").read_bytes()
+
+    class Push:
+        def done(self) -> bool:
+            return True
+
+        def exception(self) -> None:
+            files.append((tmp_path / "checkpoint-2" / "model.safetensors").read_bytes())
+
+    t._pushes[str(tmp_path / "checkpoint-2")] = Push()
+    t.train()
+    assert files[0] == old
+    assert (tmp_path / "checkpoint-2" / "model.safetensors").read_bytes() != old
 
 
 @pytest.mark.parametrize("limit", [None, 2])
