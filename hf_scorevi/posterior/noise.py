@@ -23,7 +23,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*key: int) -> int:
-    """A 63-bit seed from integers of any kind, chaining the finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
+    """A 63-bit seed from integers, by chaining the finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
     state = 0x9E3779B97F4A7C15
     for part in key:
         state = (state ^ (index(part) & _MASK)) * 0x9E3779B97F4A7C15 & _MASK

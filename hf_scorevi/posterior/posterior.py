@@ -50,6 +50,10 @@ class Posterior:
         self.shards = self.family.shards = Shards(parameters)
         self.buckets = _buckets(self.params, self.shards.sizes)
 
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The weights by name, as the model has them: whole, or distributed."""
+        return dict(zip(self.names, self._parameters, strict=True))
+
     def grad(self, i: int) -> Tensor | None:
         """The gradient that has accumulated on the i-th of `params`, live."""
         grad = self._parameters[i].grad

@@ -52,6 +52,11 @@ class ScoreVITrainingArguments(TrainingArguments):
         share_noise (`bool`, defaults to `False`):
             Use one draw of the weights for all micro-batches and processes of an optimizer step, so that the result
             does not depend on how its batch is split. Fresh draws are better: more samples for nothing.
+        loss_is_likelihood (`bool`, defaults to `False`):
+            Declare that a loss of your own (`compute_loss_func`, an overridden `compute_loss`, that of a module of your
+            own) is the mean over its micro-batch of a negative log-likelihood in nats. Without it such a loss is
+            compared, in the first steps, with the cross-entropy or squared error of the model's outputs, and refused
+            where it is another. `PosteriorConfig(num_data=...)` says of how many terms, if not one an example.
         eval_num_samples (`int`, defaults to 16):
             Posterior draws that `evaluate()` and `predict()` average over.
         batch_norm_batches (`int`, defaults to 50):
@@ -81,6 +86,9 @@ class ScoreVITrainingArguments(TrainingArguments):
     share_noise: bool = field(
         default=False, metadata={"help": "One weight draw for all micro-batches and processes of a step."}
     )
+    loss_is_likelihood: bool = field(
+        default=False, metadata={"help": "A loss of your own is the mean of a negative log-likelihood in nats."}
+    )
     eval_num_samples: int = field(default=16, metadata={"help": "Posterior draws that evaluation averages over."})
 
     batch_norm_batches: int = field(
@@ -98,6 +106,9 @@ class ScoreVITrainingArguments(TrainingArguments):
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better, self.direction_is_assumed = direction_of(self.metric_for_best_model)
         super().__post_init__()
+        # For losses of a user's own, of which the base class would multiply some by the number of processes. Here each
+        # is the mean over a micro-batch, and these are averaged.
+        self.average_tokens_across_devices = False
         choices = {"objective": _OBJECTIVES, "update": _UPDATES, "proximal": _PROXIMALS, "score_norm": _NORMS}
         for name, known in choices.items():
             if getattr(self, name) not in known:

@@ -15,6 +15,8 @@ from transformers import DataCollator, EvalPrediction, TrainerCallback
 from transformers.utils import logging
 
 from ..batch_norm import frozen_running_statistics
+from ..errors import InputError
+from ..heads import base_of
 from ..hub import StoredPosterior, load_posterior
 from ..inference import (
     ClosedFormUpdate,
@@ -40,6 +42,8 @@ from .figures import training_figures
 from .likelihood import Likelihood, resolve_likelihood, stored_likelihood
 from .mixed_precision import warn_if_rounded
 from .non_finite import non_finite_error, non_finite_inputs, require_finite_weights
+from .optimizers import require_weights, spare
+from .own_loss import LossCheck, own_loss
 from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
 from .record import training_record
@@ -88,6 +92,8 @@ class ScoreVITrainer(PosteriorTrainer):
         likelihood: what the loss stands for: number of data, temperature, scale.
     """
 
+    loss_is_scaled_for_ga = False
+
     def __init__(
         self,
         model: nn.Module | None = None,
@@ -118,7 +124,8 @@ class ScoreVITrainer(PosteriorTrainer):
         self.posterior_config = posterior_config or PosteriorConfig()
         refuse_unsupported(self)
         # Most heads accept **kwargs but ignore num_items_in_batch; the Trainer would then not divide by the number of
-        # accumulation steps, and the likelihood would weigh that many times too much.
+        # accumulation steps, and the likelihood would weigh that many times too much. Nor would it with a
+        # compute_loss_func. So each loss here is a mean over its micro-batch, and is divided.
         self.model_accepts_loss_kwargs = False
         self.add_callback(_StepHook(self))
         self._build_posterior()
@@ -134,6 +141,8 @@ class ScoreVITrainer(PosteriorTrainer):
         self.posterior = Posterior.initialise(params, self.posterior_config)
         self.prior: GaussianPrior = initial_prior(self.model, self.posterior, self.posterior_config)
         self.likelihood: Likelihood | None = None
+        self._own_loss: str | None = None
+        self._loss_check: LossCheck | None = None
         self.update: PosteriorUpdate | None = None
         self._window: Window | None = None
 
@@ -175,19 +184,27 @@ class ScoreVITrainer(PosteriorTrainer):
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
         if self._posterior_model is not self._plain_model():  # a new model from model_init
             self._build_posterior()
+        self._check_loss()
         self._resolved_likelihood()  # what cannot be a likelihood is refused before anything is prepared
         output = super()._inner_training_loop(*args, **kwargs)
         require_finite_weights(self.model, self.state.global_step)
         self._refresh()
         return output
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As `Trainer`'s, less groups without weights, whose settings a sharded checkpoint would lose."""
-        optimizer = super().create_optimizer(model)
+    def _wrap_model(self, model: nn.Module, training: bool = True, *args: Any, **kwargs: Any) -> nn.Module:
+        """As `Trainer`'s, which comes to it in training when there is an optimizer, whoever has made it."""
+        if training:
+            self._prepare_optimizer()
+        return super()._wrap_model(model, training, *args, **kwargs)
+
+    def _prepare_optimizer(self) -> None:
+        """Groups without weights go, whose settings a sharded checkpoint would lose; Bayesian weights don't decay."""
+        optimizer, names = self.optimizer, {id(p): name for name, p in named_parameters(self._plain_model()).items()}
         optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
-        names = {id(p): name for name, p in named_parameters(self._plain_model()).items()}
+        bayesian = self.posterior.parameters()
+        require_weights(optimizer, bayesian)
+        spare(optimizer, bayesian.values(), scheduled=self.lr_scheduler is not None)
         self._optimized = [[names.get(id(p), "") for p in group["params"]] for group in optimizer.param_groups]
-        return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Weight decay is the prior's job on Bayesian weights: only the others decay."""
@@ -212,6 +229,8 @@ class ScoreVITrainer(PosteriorTrainer):
         if window is None or window.complete:
             window = self._begin_window()
         self._batch_norm_stale = self._noise_stale = True
+        # A loss of the user's own may divide by it: with the number of the whole window it would be divided twice.
+        num_items_in_batch = None if self._own_loss is None else self._items_in(inputs)
         repeated = self.args.mc_samples > 1 or (window.statistic is not None and window.statistic.pairs)
         random_state = RandomState(self.args.device) if repeated else None  # reading it waits for the device
         losses: list[Tensor] = []
@@ -278,6 +297,10 @@ class ScoreVITrainer(PosteriorTrainer):
                     require_gradient_sync(model)
             elif not sync:
                 stack.enter_context(self.accelerator.no_sync(model))
+            target = None
+            if self._loss_check is not None:
+                target = inputs.get(self._loss_check.target)
+                stack.enter_context(self._loss_check.watching(model))
             try:
                 loss = super().training_step(model, inputs, num_items_in_batch)
             except ValueError as error:  # of a model, or of a distribution, that looks at its values
@@ -288,7 +311,40 @@ class ScoreVITrainer(PosteriorTrainer):
                 ) from error
         if window.gradient_scale < 1 or not self._scaled:
             self._require_finite(loss, "training loss", inputs)
+        if self._loss_check is not None:
+            self._loss_check.compare(loss * self.current_gradient_accumulation_steps, target)
         return loss
+
+    def _items_in(self, inputs: Mapping[str, Any]) -> Tensor | None:
+        """Labels of a micro-batch."""
+        labels = inputs.get("shift_labels")
+        if labels is None:
+            labels = inputs.get("labels")
+            if self._loss_shifts_labels and labels is not None:
+                labels = labels[..., 1:]
+        return (labels != -100).sum().to(self.args.device) if isinstance(labels, Tensor) else None
+
+    def _check_loss(self) -> None:
+        """Find out whether the loss is one of the user's own, and if so what is to be known of it."""
+        if self.loss_is_scaled_for_ga is not False:
+            raise InputError(
+                f"loss_is_scaled_for_ga={self.loss_is_scaled_for_ga} does not go with ScoreVITrainer, which divides "
+                "by the number of accumulated batches itself: let compute_loss give the mean over its micro-batch, of "
+                "which num_items_in_batch is the number of labels here, and leave the attribute alone."
+            )
+        self._own_loss, self._loss_check = own_loss(self, ScoreVITrainer.compute_loss), None
+        head = self.head
+        if self._own_loss is None or self.args.loss_is_likelihood or head is None:
+            return
+        config = self.posterior_config
+        self._loss_check = LossCheck(
+            self._own_loss,
+            head,
+            counted=config.num_data is not None,
+            declared=config.noise_variance != "auto",
+            lenient=self._own_loss == type(base_of(self._plain_model())).__name__,
+            half=self.args.bf16 or self.args.fp16,
+        )
 
     def compute_loss(
         self,
