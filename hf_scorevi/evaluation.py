@@ -19,6 +19,7 @@ from transformers import BaseImageProcessor, PreTrainedConfig, default_data_coll
 from transformers.utils import logging
 
 from .hub import Evaluation, StoredPosterior
+from .hub.untrusted import short
 from .image_data import (
     SUFFIXES,
     InputError,
@@ -231,7 +232,12 @@ def _load(
 def _class_names(config: PreTrainedConfig, feature: Any) -> list[str]:
     """The model's; if it only numbers its classes, and the data name as many, those of the data."""
     id2label: dict[Any, str] = config.id2label or {}
-    names = [id2label[i] for i in sorted(id2label)]
+    if not (isinstance(id2label, dict) and all(i in id2label for i in range(len(id2label)))):
+        raise InputError(
+            f"The model's configuration numbers its classes {short(sorted(map(str, id2label)))}, not from 0 on. Mend "
+            "id2label in its config.json."
+        )
+    names = [str(id2label[i]) for i in range(len(id2label))]
     numbered = names == [f"LABEL_{i}" for i in range(len(names))]
     if numbered and isinstance(feature, datasets.ClassLabel) and feature.num_classes == len(names):
         logger.warning(

@@ -29,19 +29,19 @@ _SIZES = (
 )
 _NOT_LORA = ("megatron_config", "layer_replication", "arrow_config", "monteclora_config")
 _MAX_ITERATIONS = 100
+# Numbers by the names of modules.
+_PATTERNS = ("rank_pattern", "alpha_pattern", "n_frequency_pattern")
 _NAME = re.compile(r"[\w.-]{1,500}", re.ASCII)
-# An expression that is soon matched: no repetition but of one character, and `_repeated` says how many of those.
-_SIMPLE = re.compile(
-    r"\^?(?:[\w\-|()]|\\[.d\-]|\[[\w.\-]{1,50}\]|\.)(?:[\w\-|()]|\\[.d\-]|\[[\w.\-]{1,50}\]|\.|(?<=[.\]d])[*+])*\$?",
-    re.ASCII,
-)
-_REPEATED = re.compile(r"[*+]")
-_MAX_EXPRESSION, _MAX_REPEATED = 500, 2
+# An expression that is soon matched: it repeats nothing but single characters, and twice at most, and has one choice.
+_SIMPLE = re.compile(r"\^?(?:[\w\-|()]|(?:\.|\\[.d\-]|\[[\w.\-]{1,50}\])[*+]?)*\$?", re.ASCII)
+_MAX_SIMPLE = 20  # of these
+_MAX_NAMES = 1000  # if there are fewer tensors
 
 
-def read_adapter_config(values: dict[str, Any], weights: StoredTensors, path: Path) -> Any:
+def read_adapter_config(values: dict[str, Any], weights: StoredTensors, path: Path) -> tuple[Any, bool]:
     """
-    PEFT's configuration of the adapter that `values`, read from `path`, describe.
+    PEFT's configuration of the adapter that `values`, read from `path`, describe, and whether it names the modules in
+    full (`only_stored_modules`).
 
     Raises:
         PosteriorCheckpointError: an adapter that is not read, or what cannot be right for these weights.
@@ -55,23 +55,23 @@ def read_adapter_config(values: dict[str, Any], weights: StoredTensors, path: Pa
             f"are read are {', '.join(ADAPTERS)}. {remedy(path)}"
         )
     _check_sizes(values, weights, path)
-    _check_names(values, path)
+    _check_names(values, len(weights.shapes), path)
     config_class = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
     known = {name: value for name, value in values.items() if name != "runtime_config"}
-    if any(isinstance(values.get(name), str) for name in ("target_modules", "exclude_modules")) or values.get(
-        "layers_pattern"
-    ):
+    has_expressions = bool(values.get("layers_pattern")) or any(
+        isinstance(values.get(name), str) for name in ("target_modules", "exclude_modules")
+    )
+    if has_expressions:
         known |= _stored_modules(values, weights, kind)
-    return config_class.from_peft_type(**config_class.check_kwargs(**known))
+    return config_class.from_peft_type(**config_class.check_kwargs(**known)), has_expressions
 
 
 def only_stored_modules(config: Any, base_model: nn.Module) -> None:
     """Keep PEFT from modules of `base_model` whose names only end like one of those that are named in full."""
     wanted = config.target_modules
-    if isinstance(wanted, set) and config.exclude_modules is None and any("." in name for name in wanted):
-        endings = tuple(f".{name}" for name in wanted if "." in name)
-        others = {name for name, _ in base_model.named_modules() if name.endswith(endings) and name not in wanted}
-        config.exclude_modules = others or None
+    endings = tuple(f".{name}" for name in wanted)
+    others = {name for name, _ in base_model.named_modules() if name.endswith(endings) and name not in wanted}
+    config.exclude_modules = others or None
 
 
 def _check_sizes(values: dict[str, Any], weights: StoredTensors, path: Path) -> None:
@@ -98,28 +98,37 @@ def _check_sizes(values: dict[str, Any], weights: StoredTensors, path: Path) -> 
             )
 
 
-def _check_names(values: dict[str, Any], path: Path) -> None:
-    """Names that PEFT makes expressions of are to be names, and the expressions that it needs simple ones."""
-    plain = {"modules_to_save": values.get("modules_to_save") or []}
-    expressions = {
-        name: values.get(name) or {} for name in ("rank_pattern", "alpha_pattern", "n_frequency_pattern")
-    } | {"feedforward_modules": [own] if isinstance(own := values.get("feedforward_modules"), str) else []}
-    for name, found in (plain | expressions).items():
-        for text in found:
-            if not isinstance(text, str) or not (_NAME.fullmatch(text) or (name not in plain and _is_simple(text))):
-                what = "no name of a module" if name in plain else "no simple expression"
-                raise PosteriorCheckpointError(
-                    f"{path} has {short(text)} in {name}, which is {what}, and could take for ever to match. Write "
-                    "out the names of the modules."
-                )
+def _check_names(values: dict[str, Any], tensors: int, path: Path) -> None:
+    """Lists of names are no longer than they need be, and what PEFT makes expressions of are names or simple ones."""
+    most = max(tensors, _MAX_NAMES)
+    for name in ("target_modules", "exclude_modules", "target_parameters", "modules_to_save", *_PATTERNS):
+        found = values.get(name) or []
+        if isinstance(found, str) and name != "modules_to_save":
+            continue  # an expression, which is never matched
+        if not isinstance(found, list | dict) or len(found) > most:
+            raise PosteriorCheckpointError(
+                f"{path} has {short(found)} in {name}, where at most {most:,} names can be right. {remedy(path)}"
+            )
+    for text in values.get("modules_to_save") or []:
+        if not (isinstance(text, str) and _NAME.fullmatch(text)):
+            raise PosteriorCheckpointError(
+                f"{path} has {short(text)} in modules_to_save, which is no name of a module. {remedy(path)}"
+            )
+    forward = values.get("feedforward_modules")
+    patterns = [text for name in _PATTERNS for text in values.get(name) or []]
+    expressions = [text for text in (*patterns, forward) if isinstance(text, str) and not _NAME.fullmatch(text)]
+    for i, text in enumerate(expressions):
+        if i >= _MAX_SIMPLE or not _is_simple(text):
+            problem = "one of many" if i >= _MAX_SIMPLE else "not a simple one"
+            raise PosteriorCheckpointError(
+                f"{path} has the expression {short(text)}, {problem}, which could take for ever to match. "
+                "Write out the names of the modules."
+            )
 
 
 def _is_simple(text: str) -> bool:
-    return (
-        len(text) <= _MAX_EXPRESSION
-        and len(_REPEATED.findall(text)) <= _MAX_REPEATED
-        and _SIMPLE.fullmatch(text) is not None
-    )
+    few = len(text) <= 500 and text.count("(") <= 1 and len(re.findall("[*+]", text)) <= 2
+    return few and _SIMPLE.fullmatch(text) is not None
 
 
 def _stored_modules(values: dict[str, Any], weights: StoredTensors, kind: str) -> dict[str, Any]:

@@ -53,6 +53,11 @@ _GRADIENT = ("proximal", "score_norm", "inner_steps", "inner_learning_rate")
 # Without the version of matplotlib the same picture is the same file.
 _PNG_METADATA = {"Software": None}
 _MAX_TITLE = 70  # of a picture
+# What a card shows of a checkpoint, whose files may have any number of them.
+_MOST_EVALUATIONS, _MOST_DRAWN = 20, 8
+_MOST_ROWS = 100
+_MOST_BINS = 200
+_MOST_TENSORS = 2000
 _KINDS = ("reliability", "coverage")  # of pictures of an evaluation
 
 logger = logging.get_logger(__name__)
@@ -154,7 +159,8 @@ class _Content:
     def __init__(self, folder: Path, repo_id: str | None, given: CardMetadata) -> None:
         contents = self.contents = read_config(folder)
         self.given = given
-        self.evaluations = read_evaluations(folder)
+        found = read_evaluations(folder)
+        self.evaluations, self.more_evaluations = found[-_MOST_EVALUATIONS:], max(len(found) - _MOST_EVALUATIONS, 0)
         self.recalibration = _describe_recalibration(read_recalibration(folder))
         self.training = _mapping(contents, "training")
         self.is_adapter = isinstance(contents.get("base_config"), dict)
@@ -302,9 +308,10 @@ def _draw(folder: Path, content: _Content) -> Container[str]:
 
     figures: dict[str, Any] = {}
     try:
-        for i, evaluation in enumerate(content.evaluations):
+        for i, evaluation in enumerate(content.evaluations[:_MOST_DRAWN]):
             title = evaluation.title[:_MAX_TITLE].replace("$", r"\$")  # no formula
-            if curves := {row: bins for row, bins in evaluation.reliability.items() if row in ROWS}:
+            bins = {row: own for row, own in evaluation.reliability.items() if row in ROWS}
+            if curves := {row: own for row, own in bins.items() if len(own.counts) <= _MOST_BINS}:
                 figures[_picture_name("reliability", i)] = reliability_diagram(curves, title=title)
             covered = {row: evaluation.coverage(row) for row in ROWS}
             if points := {row: (list(own), list(own.values())) for row, own in covered.items() if own}:
@@ -312,7 +319,9 @@ def _draw(folder: Path, content: _Content) -> Container[str]:
                 intervals = {row: (*own, number) for row, own in points.items()}
                 figures[_picture_name("coverage", i)] = coverage_diagram(intervals, title=title)
         tensors = _tensors(content.contents)
-        if any(ratio for _, ratio, _ in tensors):
+        if len(tensors) > _MOST_TENSORS:
+            logger.warning(f"The card has no picture of the posterior: its {len(tensors):,} tensors would not fit.")
+        elif any(ratio for _, ratio, _ in tensors):
             figures[_POSTERIOR_PICTURE] = posterior_diagram(tensors)
     except ImportError as error:
         logger.warning(f"The card has no pictures: {error}")
@@ -370,4 +379,5 @@ def _on_hub(what: str, names: Any) -> list[str]:
 def _rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The rows of a table of settings."""
     known = [(name, value) for name, value in values.items() if value is not None]
-    return [(plain(name.replace("_", " ")), cell(value)) for name, value in known]
+    rows = [(plain(name.replace("_", " ")), cell(value)) for name, value in known[:_MOST_ROWS]]
+    return rows + ([("…", f"{len(known) - _MOST_ROWS:,} more")] if len(known) > _MOST_ROWS else [])

@@ -196,12 +196,13 @@ def _load_adapter(
     values = read_json(path)
     weights = StoredTensors([folder / ADAPTER_NAME])
     with reading(path):
-        config = read_adapter_config(values, weights, path)
+        config, is_exact = read_adapter_config(values, weights, path)
     if base_model is None:
         base_model = _load_base(folder, values, kwargs, where)
     nn.Module.float(base_model)  # its own float() refuses a quantised model, most of which this leaves alone
     with reading(path), without_network(path), _no_larger_than(weights, path):
-        only_stored_modules(config, base_model)
+        if is_exact:
+            only_stored_modules(config, base_model)
         model = PeftModel.from_pretrained(base_model, str(folder), config=config)
     missing = sorted(get_peft_model_state_dict(model, save_embedding_layers=False).keys() - weights.shapes.keys())
     if missing:  # of which PEFT only warns

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import ImageClassificationPipeline
+from transformers.image_utils import load_image
 from transformers.utils import ModelOutput  # type: ignore[attr-defined]
 
 from ..errors import InputError
 from ..hub.processors import load_image_processor
+from ..hub.untrusted import short
 from ..modeling import BayesianModel
 from .loading import own_image_processor
 
@@ -76,6 +78,17 @@ class BayesianImageClassificationPipeline(ImageClassificationPipeline):
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         given = {"num_samples": num_samples, "seed": seed}
         return preprocess, forward | {k: v for k, v in given.items() if v is not None}, postprocess
+
+    def preprocess(self, image: Any, timeout: float | None = None) -> Any:  # type: ignore[override]
+        """What the model takes of one image."""
+        image = load_image(image, timeout=timeout)
+        try:
+            return super().preprocess(image)
+        except Exception as error:  # its configuration may be anybody's
+            raise InputError(
+                f"The image processor cannot make an input of the image ({type(error).__name__}: {short(error)}). "
+                "Mend its preprocessor_config.json, or give another by image_processor=..."
+            ) from error
 
     def _forward(self, model_inputs: Any, **draws: Any) -> ModelOutput:  # type: ignore[override]
         own = {"num_samples": self.model.num_samples, "seed": self.model.seed}
