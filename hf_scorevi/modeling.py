@@ -27,6 +27,7 @@ from .hub import (
     read_checkpoint,
     read_evaluations,
     read_recalibration,
+    save_mean,
     save_posterior,
     saved_aside,
     write_card,
@@ -55,7 +56,7 @@ class BayesianModel(Predictor):
     ```
 
     Args:
-        model: the model that holds the mean, a `PreTrainedModel` or `PeftModel`.
+        model: the model that holds the mean, a `PreTrainedModel`, `PeftModel`, or a module of your own.
         posterior: over its weights.
         stored: the settings it was learned with.
         evaluations: what was measured of it.
@@ -99,8 +100,9 @@ class BayesianModel(Predictor):
             token: for private repositories; default: that of `hf auth login`.
             cache_dir: default: the usual cache of the Hub.
             local_files_only: do not ask the Hub, use what the cache has; so does `HF_HUB_OFFLINE=1`.
-            base_model: for an adapter's checkpoint, the model to put it on, changed in place; default: what its
-                configuration names, rounded and quantised as it was in training.
+            base_model: for an adapter's checkpoint, the model to put it on, changed in place: the one that it was
+                trained on, in any precision; default: what its configuration names, rounded and quantised as it was in
+                training. For other checkpoints, the model to put the weights into, which a module of your own needs.
             model_kwargs: passed on to the model's `from_pretrained`. Weights are float32 whatever `dtype` says.
 
         Raises:
@@ -131,7 +133,7 @@ class BayesianModel(Predictor):
             kwargs: as `push_to_hub` takes them.
         """
         with saved_aside(folder) as aside:
-            self.model.save_pretrained(aside)  # type: ignore[operator]
+            save_mean(self.model, aside)
         save_posterior(folder, self.model, self.posterior, self.stored)
         write_evaluations(folder, self.evaluations, self.recalibration)
         if push_to_hub:
@@ -208,7 +210,7 @@ class BayesianModel(Predictor):
             PushError: the Hub refused or broke off; the message says why.
         """
         with TemporaryDirectory() as folder:
-            self.model.save_pretrained(folder)  # type: ignore[operator]
+            save_mean(self.model, folder)
             save_posterior(folder, self.model, self.posterior, self.stored)
             write_evaluations(folder, self.evaluations, self.recalibration)
             try:

@@ -12,8 +12,8 @@ from transformers.utils import logging
 
 from hf_scorevi import PosteriorConfig, PushError, ScoreVITrainer, ScoreVITrainingArguments
 from hf_scorevi.errors import InputError
+from hf_scorevi.hub import load_weights
 from hf_scorevi.training.checkpoint_folders import last_checkpoint, recover
-from hf_scorevi.training.checkpointing import load_weights
 
 __all__ = ["PointTrainer", "PosteriorArguments", "RunArguments", "check_saved", "finish", "origin", "train"]
 
@@ -77,13 +77,17 @@ class PointTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         # The stock method matches none of a ViT's weights, which transformers renames on saving, and only warns.
         target: Any = self.model if model is None else model
-        if not load_weights(target, resume_from_checkpoint):
+        if hasattr(target, "peft_config"):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_weights(target, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         model: Any = self.model
-        if not load_weights(model, str(self.state.best_model_checkpoint)):
+        if hasattr(model, "peft_config"):
             super()._load_best_model()
+        else:
+            load_weights(model, str(self.state.best_model_checkpoint))
 
 
 def train(trainer: Trainer, args: RunArguments, config: PreTrainedConfig) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,15 +22,20 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ..errors import PosteriorCheckpointError
+from ..heads import base_of
 from ..posterior import Posterior, PosteriorConfig, TensorSummary, summarise
 from ..predictive import GaussianNoise
+from .base_weights import BaseRecord, split_base
 from .files import remove, write_aside
 from .keys import file_keys
+from .own_modules import whole_tensors
 from .untrusted import sha256
 
 __all__ = [
+    "BASE_NAME",
     "FORMAT_VERSION",
     "MEAN_FILE",
     "POSTERIOR_CONFIG_NAME",
@@ -42,12 +47,14 @@ __all__ = [
     "save_posterior",
 ]
 
-FORMAT_VERSION = "1.3"
+FORMAT_VERSION = "1.4"
 POSTERIOR_NAME = "posterior.safetensors"
 POSTERIOR_CONFIG_NAME = "posterior_config.json"
 
 # No other name is ever read or fetched as weights: a variant of the model (model.fp16.safetensors) is not the mean.
-MEAN_FILE = re.compile(r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors")
+MEAN_FILE = re.compile(r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors|base_weights\.safetensors")
+# Of an adapter's base, what its own checkpoint does not give back.
+BASE_NAME = "base_weights.safetensors"
 POSTERIOR_FILE = re.compile(r"posterior(-\d{5}-of-\d{5})?\.safetensors")
 _INDEX_NAME = f"{POSTERIOR_NAME}.index.json"
 
@@ -65,6 +72,7 @@ class StoredPosterior:
             number or nested lists, and `window_noise`, if that of the predictive is another.
         method: objective, update, and their settings.
         training: data, optimizer and other settings of the run, for the card.
+        base: of an adapter, what its base was; `None` if that is not known.
     """
 
     config: PosteriorConfig
@@ -73,6 +81,7 @@ class StoredPosterior:
     likelihood: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    base: BaseRecord | None = None
 
     @property
     def noise_variance(self) -> Tensor | None:
@@ -100,22 +109,26 @@ def save_posterior(
     state: Sequence[tuple[str, str, Tensor]] | None = None,
     summary: Sequence[TensorSummary] | None = None,
     max_shard_size: int | str = "5GB",
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """
-    Write the posterior of `model` into `folder`, where the mean's weights already are.
+    Write the posterior of `model` into `folder`, where the mean's weights already are; and beside an adapter what its
+    base's own checkpoint does not give back. `stored.base` becomes what the base was found to be.
 
     Args:
         state, summary: `posterior.whole_state()` and `summarise(posterior)`, if the weights are split and all
             processes have joined in gathering them.
         max_shard_size: a posterior larger than this becomes several files and an index.
+        weights: the whole `model.state_dict()`, where the model has but a part of them.
     """
     folder = Path(folder)
     _remove_other_kind(folder, model)
-    hashes = file_hashes(folder, MEAN_FILE)
-    if not hashes:
+    if not any(name != BASE_NAME for name in file_names(folder, MEAN_FILE)):
         raise PosteriorCheckpointError(
             f"{folder} holds no weights (model.safetensors or adapter_model.safetensors); save the mean there first."
         )
+    _write_base(folder, model, stored, weights)
+    hashes = file_hashes(folder, MEAN_FILE)
     keys = file_keys(model, posterior.names)
     tensors = {keys[name] + suffix: t.detach().cpu().contiguous() for name, suffix, t in state or posterior.state()}
     files = _write_tensors(folder, tensors, max_shard_size)
@@ -136,8 +149,13 @@ def save_posterior(
         "posterior_sha256": {name: sha256(folder / name) for name in files},
         "library_versions": _library_versions(),
     }
-    if hasattr(model, "peft_config"):
-        contents["base_config"] = _base_config(model)
+    base = base_of(model)
+    if stored.base is not None:
+        contents["base"] = stored.base.to_dict()
+    if not isinstance(base, PreTrainedModel):
+        contents["module"] = type(base).__name__
+    elif base is not model:
+        contents["base_config"] = _base_config(base)
     text = json.dumps(contents, indent=2) + "\n"
     write_aside(folder / POSTERIOR_CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -147,7 +165,7 @@ def _remove_other_kind(folder: Path, model: nn.Module) -> None:
     Delete the mean of an earlier save of the other kind, a whole model's or an adapter's: both would be taken for one.
     An adapter's own base stays where it is.
     """
-    whole = {name for name in file_names(folder, MEAN_FILE) if not name.startswith("adapter_")}
+    whole = {name for name in file_names(folder, MEAN_FILE) if name.startswith("model")}
     adapter = {"adapter_model.safetensors", "adapter_config.json"}
     if not hasattr(model, "peft_config"):
         stale = adapter if whole else set()
@@ -180,9 +198,19 @@ def _write_tensors(folder: Path, tensors: dict[str, Tensor], max_shard_size: int
     return list(split.filename_to_tensors)
 
 
-def _base_config(model: nn.Module) -> dict[str, Any]:
+def _write_base(folder: Path, model: nn.Module, stored: StoredPosterior, weights: Mapping[str, Tensor] | None) -> None:
+    changed: dict[str, Tensor] = {}
+    if hasattr(model, "peft_config"):
+        stored.base, changed = split_base(model, stored.base, weights)
+    if changed:
+        tensors = whole_tensors(changed)
+        write_aside(folder / BASE_NAME, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    else:
+        remove(folder / BASE_NAME)
+
+
+def _base_config(base: PreTrainedModel) -> dict[str, Any]:
     """An adapter's own files do not say which class it belongs to, nor the classes of a new head."""
-    base = model.get_base_model()  # type: ignore[operator]
     values = json.loads(base.config.to_json_string(use_diff=False)) | {"architectures": [type(base).__name__]}
     values.pop("_name_or_path", None)  # the adapter's configuration has it; here a folder would be told to everybody
     return values

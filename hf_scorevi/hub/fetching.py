@@ -20,17 +20,16 @@ from huggingface_hub.utils import httpx, tqdm  # type: ignore[attr-defined]
 from transformers.utils import logging
 
 from ..errors import InputError, PosteriorCheckpointError
+from .base_files import INDEX_NAME, MODEL_NAME, shard_names
 from .checkpoint import POSTERIOR_CONFIG_NAME
-from .files import MAX_TEXT_BYTES, is_there, opened, remedy
+from .files import MAX_TEXT_BYTES, is_there, opened
 from .loading import ADAPTER_NAME, read_config, stored_files
 from .network import NoAnswerError, asking
-from .untrusted import read_json, sha256, short
+from .untrusted import sha256, short
 
 __all__ = ["GENERATION_NAME", "download_text", "fetch_base", "fetch_beside", "fetch_checkpoint"]
 
 GENERATION_NAME = "generation_config.json"
-_MODEL_NAME = "model.safetensors"
-_SHARD = re.compile(r"[\w.-]+\.safetensors")
 
 logger = logging.get_logger(__name__)
 
@@ -65,9 +64,12 @@ def fetch_checkpoint(
             f"{source} has no {POSTERIOR_CONFIG_NAME}{f' in {subfolder!r}' if subfolder else ''}: it holds no "
             "posterior. Use AutoModel… for the weights alone, or train one with ScoreVITrainer."
         )
-    mean, posterior = stored_files(read_config(first.parent), first.parent)
+    contents = read_config(first.parent)
+    mean, posterior = stored_files(contents, first.parent)
     for file in ("adapter_config.json" if ADAPTER_NAME in mean else "config.json", *mean, *posterior):
         if source.fetch(file) is None:
+            if file == "config.json" and "module" in contents:  # of a module that has none
+                continue
             raise PosteriorCheckpointError(
                 f"{source} has no {file}: the checkpoint is incomplete. Give another revision, or ask its author to "
                 "push it again."
@@ -131,14 +133,10 @@ def fetch_base(name: str, revision: str | None, where: dict[str, Any]) -> tuple[
     config = fetch("config.json")
     if folder is None:
         source.try_to_fetch(GENERATION_NAME)
-    if is_there(config.parent / _MODEL_NAME) or (folder is None and source.fetch(_MODEL_NAME)):
-        return config.parent, [config.parent / _MODEL_NAME]
-    index = fetch(f"{_MODEL_NAME}.index.json")
-    shards = read_json(index).get("weight_map")
-    names = list(shards.values()) if isinstance(shards, dict) else []
-    if not names or not all(isinstance(shard, str) and _SHARD.fullmatch(shard) for shard in names):
-        raise PosteriorCheckpointError(f"{index} does not name safetensors files beside it. {remedy(index)}")
-    return config.parent, [fetch(shard) for shard in sorted(set(names))]
+    if is_there(config.parent / MODEL_NAME) or (folder is None and source.fetch(MODEL_NAME)):
+        return config.parent, [config.parent / MODEL_NAME]
+    index = fetch(INDEX_NAME)
+    return config.parent, [fetch(shard) for shard in shard_names(index)]
 
 
 def fetch_beside(

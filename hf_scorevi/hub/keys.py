@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["file_keys"]
+__all__ = ["file_keys", "keys_of"]
 
 
 def file_keys(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
@@ -18,12 +18,17 @@ def file_keys(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
     `vit.encoder.layer.0.attention.attention.query`), PEFT drops the adapter's name. A weight that is stored only
     merged or split has no key of its own and keeps its name in memory.
     """
-    # Stand-ins of one number each, whatever their shape: real weights may be distributed, or elsewhere.
     # With the buffers, since PEFT asks for a whole module's at a time.
-    stored = [*model.named_parameters(), *model.named_buffers()]
-    tensors = {name: torch.empty(()).expand(t.shape) for name, t in stored}
+    keys = keys_of(model, {name: t.shape for name, t in [*model.named_parameters(), *model.named_buffers()]})
+    return {name: keys.get(name, name) for name in names}
+
+
+def keys_of(model: nn.Module, shapes: Mapping[str, Iterable[int]]) -> dict[str, str]:
+    """The key of each tensor of `shapes` that `model.save_pretrained` would store as it is, if the model had these."""
+    # Stand-ins of one number each, whatever their shape: real weights may be distributed, or elsewhere.
+    tensors = {name: torch.empty(()).expand(tuple(shape)) for name, shape in shapes.items()}
     keys = {tensor.data_ptr(): key for key, tensor in _stored(model, tensors).items()}
-    return {name: keys.get(tensors[name].data_ptr(), name) for name in names}
+    return {name: keys[t.data_ptr()] for name, t in tensors.items() if t.data_ptr() in keys}
 
 
 def _stored(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

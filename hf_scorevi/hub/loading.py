@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import PosteriorCheckpointError
 from ..posterior import FAMILIES, GaussianFamily, Posterior, PosteriorConfig, local
+from .base_weights import BaseRecord
 from .checkpoint import (
     FORMAT_VERSION,
     MEAN_FILE,
@@ -25,7 +26,7 @@ from .files import is_there, remedy
 from .keys import file_keys
 from .untrusted import StoredTensors, read_json, sha256, short
 
-__all__ = ["ADAPTER_NAME", "load_posterior", "read_checkpoint", "read_config", "stored_files"]
+__all__ = ["ADAPTER_NAME", "base_record", "load_posterior", "read_checkpoint", "read_config", "stored_files"]
 
 # The mean, if it is that of an adapter: PEFT has no other name for it, except a pickle's.
 ADAPTER_NAME = "adapter_model.safetensors"
@@ -113,7 +114,7 @@ def load_posterior(
         if key not in names:
             raise PosteriorCheckpointError(
                 f"{path} has a posterior over {short(key)}, which {type(model).__name__} does not have. "
-                "Load it with the model class that config.json names."
+                "Load it with a model of the class and the settings that it was trained with."
             )
     keys = {names[key]: key for key in weights}
     # A model's own order, which numbers the noise.
@@ -181,6 +182,7 @@ def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
             likelihood=contents["likelihood"],
             method=contents["method"],
             training=contents.get("training", {}),
+            base=base_record(contents, path.parent),
         )
         if stored.num_data < 1 or stored.temperature <= 0:
             raise ValueError("num_data must be at least 1, and temperature positive")
@@ -199,6 +201,20 @@ def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise PosteriorCheckpointError(f"{path} is damaged: {short(error)}. {remedy(path)}") from error
     return stored
+
+
+def base_record(contents: dict[str, Any], folder: Path) -> BaseRecord | None:
+    """
+    What is recorded of the base of the adapter in `folder`; `None` if nothing is, as up to format 1.3.
+
+    Raises:
+        PosteriorCheckpointError: it is damaged.
+    """
+    values, path = contents.get("base"), folder / POSTERIOR_CONFIG_NAME
+    try:
+        return None if values is None else BaseRecord.from_dict(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PosteriorCheckpointError(f"{path} is damaged: {short(error)}. {remedy(path)}") from error
 
 
 def _all_positive(values: Tensor) -> bool:
@@ -228,7 +244,8 @@ def _check_shapes(tensors: StoredTensors, needed: dict[str, tuple[int, ...]], fa
         if stored[key] != shape:
             raise PosteriorCheckpointError(
                 f"The precision of {key!r} has shape {stored[key]}; a posterior of family {family!r} over this weight "
-                f"needs {shape}. The posterior does not fit its mean."
+                f"needs {shape}. The posterior does not fit its mean: it belongs to a model of other sizes, such as "
+                "another number of classes."
             )
         if tensors.dtypes[key] != "F32":
             raise PosteriorCheckpointError(

@@ -16,18 +16,25 @@ import torch
 import transformers
 from torch import nn
 from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from .. import models as own_models  # which tells transformers of them
 from ..errors import PosteriorCheckpointError
 from .adapter_config import ADAPTERS, only_stored_modules, read_adapter_config
-from .checkpoint import MEAN_FILE, POSTERIOR_CONFIG_NAME, file_names
+from .base_checks import check_base, restore_base, stored_base
+from .base_weights import BaseRecord
+from .checkpoint import BASE_NAME, MEAN_FILE, POSTERIOR_CONFIG_NAME, file_names
 from .fetching import GENERATION_NAME, fetch_base
 from .files import is_there, remedy
-from .loading import ADAPTER_NAME, read_config
+from .keys import keys_of
+from .loading import ADAPTER_NAME, base_record, read_config
+from .mean_weights import load_weights, require_finite
 from .network import without_network
 from .untrusted import StoredTensors, at_most, read_json, reading, short
 
 __all__ = ["ADAPTERS", "load_mean", "read_base_config", "read_model_config"]
+
+logger = logging.get_logger(__name__)
 
 # What a configuration counts is no more than its model has weights, or than this, if those are not at hand. Of labels
 # and layers it makes lists at once.
@@ -60,7 +67,8 @@ def load_mean(
     Args:
         folder: with the mean's own files.
         base_model: to put an adapter on, changed in place; default: what the adapter names, rounded and quantised as
-            it was in training.
+            it was in training. Without an adapter: the model to put the weights into, a module of the user's own for
+            instance.
         model_kwargs: passed on to the model's `from_pretrained`.
         base_kwargs: where to look for an adapter's base: `token`, `cache_dir`, `local_files_only`.
 
@@ -70,15 +78,28 @@ def load_mean(
     """
     folder = Path(folder)
     kwargs = (model_kwargs or {}) | {"dtype": torch.float32}
-    names = file_names(folder, MEAN_FILE)
+    if base_model is not None and any(t.is_meta for t in [*base_model.parameters(), *base_model.buffers()]):
+        raise ValueError("base_model has weights on the meta device, which hold nothing; build it on a real one.")
+    names = [name for name in file_names(folder, MEAN_FILE) if name != BASE_NAME]
     if ADAPTER_NAME in names:
-        return _load_adapter(folder, base_model, kwargs, base_kwargs or {})
-    if not names:
+        model = _load_adapter(folder, base_model, kwargs, base_kwargs or {})
+    elif not names:
         raise PosteriorCheckpointError(
             f"{folder} holds no weights: neither model.safetensors nor {ADAPTER_NAME}. No other files are read."
         )
+    elif base_model is not None:
+        model = nn.Module.float(base_model)
+        load_weights(model, folder)
+    else:
+        model = _load_whole(folder, StoredTensors(folder / name for name in names), kwargs)
+    require_finite(model, folder)
+    return model
+
+
+def _load_whole(folder: Path, weights: StoredTensors, kwargs: dict[str, Any]) -> nn.Module:
     path = folder / "config.json"
-    weights = StoredTensors(folder / name for name in names)
+    if not path.is_file():
+        raise PosteriorCheckpointError(f"{path} is missing: {_own_module(folder) or remedy(path)}")
     config = _build_config(read_json(path), path, max(_FEW, weights.numbers))
     model, missing = _build(config, weights, path, folder, kwargs)
     if missing:
@@ -135,7 +156,8 @@ def _build_config(values: Any, path: Path, most: int, quantised: bool = False) -
         if (kind := values["model_type"]) not in CONFIG_MAPPING:
             raise PosteriorCheckpointError(
                 f"{path} names the model type {short(kind)}, which transformers {transformers.__version__} does not "
-                "have. Code from a checkpoint is never executed."
+                "have. Code from a checkpoint is never executed. If you have its class, build a model of it and give "
+                "BayesianModel.from_pretrained(..., base_model=model)."
             )
         return CONFIG_MAPPING[kind].from_dict(cleaned(values, ""))
 
@@ -166,7 +188,7 @@ def _build(
     if model.can_generate() and is_there(settings := folder / GENERATION_NAME):
         with reading(settings):
             model.generation_config = GenerationConfig.from_dict(read_json(settings))
-    return model, sorted(info["missing_keys"])
+    return model, sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])})
 
 
 def _no_larger_than(weights: StoredTensors, path: Path, times: int = 2) -> Any:
@@ -182,7 +204,8 @@ def _model_class(config: PreTrainedConfig, path: Path) -> type[PreTrainedModel]:
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise PosteriorCheckpointError(
             f"{path} names the architecture {short(name)}, which transformers {transformers.__version__} does not "
-            "have. Code from a checkpoint is never executed."
+            "have. Code from a checkpoint is never executed. If you have its class, build a model of it and give "
+            "BayesianModel.from_pretrained(..., base_model=model)."
         )
     return found
 
@@ -192,13 +215,17 @@ def _load_adapter(
 ) -> nn.Module:
     from peft import PeftModel, get_peft_model_state_dict
 
-    path = folder / "adapter_config.json"
-    values = read_json(path)
+    path, contents = folder / "adapter_config.json", read_config(folder)
+    values, record = read_json(path), base_record(contents, folder)
     weights = StoredTensors([folder / ADAPTER_NAME])
     with reading(path):
         config, is_exact = read_adapter_config(values, weights, path)
     if base_model is None:
-        base_model = _load_base(folder, values, kwargs, where)
+        base_model = _load_base(folder, contents, values, record, kwargs, where)
+    else:
+        origin = _origin(values, record)
+        advice = f"Give the one that it was trained on{f', {origin}' if origin else ''}, with the same settings."
+        check_base(base_model, record, folder, "The base model given", advice)
     nn.Module.float(base_model)  # its own float() refuses a quantised model, most of which this leaves alone
     with reading(path), without_network(path), _no_larger_than(weights, path):
         if is_exact:
@@ -210,38 +237,103 @@ def _load_adapter(
             f"{folder / ADAPTER_NAME} has no weights for {len(missing)} tensors of the adapter that "
             f"adapter_config.json describes, e.g. {missing[0]!r}. {remedy(path)}"
         )
+    restore_base(model, folder)
     return model
 
 
-def _load_base(folder: Path, adapter: dict[str, Any], kwargs: dict[str, Any], where: dict[str, Any]) -> nn.Module:
+def _origin(adapter: dict[str, Any], record: BaseRecord | None) -> str:
+    """What the adapter's base is called, as far as that is recorded."""
+    name, commit = adapter.get("base_model_name_or_path"), record.commit if record is not None else None
+    revision = commit or adapter.get("revision")
+    return f"{short(name)}{f' at revision {short(revision)}' if revision else ''}" if name else ""
+
+
+def _own_module(folder: Path) -> str:
+    """What to do about a checkpoint of a module that is not one of transformers', if it says that it is."""
+    name = read_config(folder).get("module")
+    if name is None:
+        return ""
+    return (
+        f"it is the checkpoint of {short(name)}, a module of its author's own, which only their code can build. Build "
+        "one and give BayesianModel.from_pretrained(..., base_model=module): the weights are loaded into it."
+    )
+
+
+def _load_base(
+    folder: Path,
+    contents: dict[str, Any],
+    adapter: dict[str, Any],
+    record: BaseRecord | None,
+    kwargs: dict[str, Any],
+    where: dict[str, Any],
+) -> nn.Module:
     """The model that an adapter was trained on, with its head's classes, rounded and quantised as it was."""
     path = folder / POSTERIOR_CONFIG_NAME
-    values, name, revision = (
-        read_config(folder).get("base_config"),
-        adapter.get("base_model_name_or_path"),
-        adapter.get("revision") or "main",
-    )
+    values, name = contents.get("base_config"), adapter.get("base_model_name_or_path")
+    if own := _own_module(folder):
+        raise PosteriorCheckpointError(f"The base of the adapter in {folder} cannot be built: {own}")
+    if values is not None and record is not None and not record.weights:  # all of it lies beside the adapter
+        stored = stored_base(folder)
+        config = _build_config(values, path, max(_FEW, stored.numbers))
+        model, lost = _build_empty(config, stored, path, kwargs | {"dtype": config.dtype or torch.float32})
+        check_base(model, record, folder, f"The base model in {folder}", remedy(folder / BASE_NAME), lost)
+        return model
     if values is None or not name:
         raise PosteriorCheckpointError(f"{folder} does not say which model its adapter belongs to; {_OWN_BASE}.")
+    revision = adapter.get("revision") or "main"
     if not isinstance(name, str) or "://" in name or name.startswith(("//", "\\\\")) or ".." in str(revision):
         raise PosteriorCheckpointError(
             f"The adapter in {folder} names the base model {short(name)} at {short(revision)}, which is neither a "
             f"folder nor a repository of the Hub; {_OWN_BASE}."
         )
-    try:
-        found, files = fetch_base(name, str(revision), where)
-        weights = StoredTensors(files)
-    except PosteriorCheckpointError as error:
-        raise PosteriorCheckpointError(
-            f"The base model that the adapter in {folder} names cannot be read: {error} To put it on another, "
-            f"{_OWN_BASE}."
-        ) from error
+    commit = record.commit if record is not None else None
+    found, files = _fetch_recorded(folder, name, str(revision), commit, where)
+    weights = StoredTensors(files)
     config = _build_config(values, path, max(_FEW, weights.numbers), quantised=True)
     kwargs = kwargs | {"dtype": config.dtype or torch.float32, "ignore_mismatched_sizes": True}
     if hasattr(config, "quantization_config") and not read_json(found / "config.json").get("quantization_config"):
         # It was quantised while loading; left in the configuration it would mean that its file is.
         kwargs = {"quantization_config": config.quantization_config} | kwargs
         del config.quantization_config
-    model = _build(config, weights, path, found, kwargs, packed=16)[0]
+    model, lost = _build(config, weights, path, found, kwargs, packed=16)
     model.name_or_path = model.config.name_or_path = name
+    advice = (
+        "It may have been changed since. Load the model that the adapter was trained on, for instance by "
+        "from_pretrained(..., revision=...), and give BayesianModel.from_pretrained(..., base_model=model)."
+    )
+    check_base(model, record, folder, f"The base model {short(name)} that is named", advice, lost)
     return model
+
+
+def _fetch_recorded(
+    folder: Path, name: str, revision: str, commit: str | None, where: dict[str, Any]
+) -> tuple[Path, list[Path]]:
+    """The base at the commit that it had in training, or, if that is not to be had, at the revision that is named."""
+    if commit is not None and not os.path.isdir(name):
+        try:
+            return fetch_base(name, commit, where)
+        except PosteriorCheckpointError as error:
+            logger.warning(f"{error} The base model is looked for at {revision!r}.")
+    try:
+        return fetch_base(name, revision, where)
+    except PosteriorCheckpointError as error:
+        raise PosteriorCheckpointError(
+            f"The base model that the adapter in {folder} names cannot be read: {error} To put it on another, "
+            f"{_OWN_BASE}."
+        ) from error
+
+
+def _build_empty(
+    config: PreTrainedConfig, weights: StoredTensors, path: Path, kwargs: dict[str, Any]
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model that `config`, read from `path`, describes, of weights in memory, and the names of those it lacks."""
+    cls = _model_class(config, path)
+    with reading(path):
+        with torch.device("meta"), _no_larger_than(weights, path):
+            keys = keys_of(cls(config), weights.shapes)
+        # As they would be in a file of their own, so that transformers does not report all of them as missing.
+        state = {keys.get(name, name): tensor for name, tensor in weights.read(weights.shapes)}
+        built: Any = cls.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **kwargs)
+    model, info = built
+    model.name_or_path = model.config.name_or_path = ""
+    return model, sorted(info["missing_keys"])

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedModel, TrainerState
+from transformers import TrainerState
 from transformers.trainer_callback import ExportableState
 
 from ..errors import PosteriorCheckpointError
@@ -23,7 +23,6 @@ from .checkpoint_folders import RUN, STATE_NAME
 __all__ = [
     "load_posterior_into",
     "load_state",
-    "load_weights",
     "record_callbacks",
     "save_state",
 ]
@@ -55,6 +54,12 @@ def save_state(
 def load_state(folder: str | os.PathLike[str], update: PosteriorUpdate, noise: NoiseVariance | None = None) -> None:
     """The inverse of `save_state`."""
     path = Path(folder) / STATE_NAME
+    if not path.is_file():
+        raise PosteriorCheckpointError(
+            f"{folder} has no {STATE_NAME}, so training cannot be resumed from it: it was saved as a model alone "
+            "(save_only_model=True, or save_model). Start a new run from its weights (trainer.load_model), or resume "
+            "from a checkpoint that was saved without save_only_model."
+        )
     try:
         state = load_file(path)
         update.load_state_dict({name: value for name, value in state.items() if not name.startswith(_NOISE)})
@@ -91,20 +96,6 @@ def load_posterior_into(posterior: Posterior, folder: str | os.PathLike[str], mo
     for value, part in zip(own, parts, strict=True):
         value.copy_(part)
     return record
-
-
-def load_weights(model: nn.Module, folder: str | os.PathLike[str]) -> bool:
-    """
-    Load the mean into a plain transformers model, strictly; `False` for other models, which the Trainer loads right.
-
-    The stock Trainer reads the file's keys as they are; where transformers renames weights on saving (ViT) it matches
-    none of them, and warns. Going through `from_pretrained` undoes the renaming.
-    """
-    if not isinstance(model, PreTrainedModel):
-        return False
-    loaded = type(model).from_pretrained(folder, dtype=torch.float32)
-    model.load_state_dict(loaded.state_dict())
-    return True
 
 
 def record_callbacks(state: TrainerState, candidates: Iterable[Any]) -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
-from transformers import TrainerState
+from transformers import PreTrainedModel, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from ..hub import (
     POSTERIOR_CONFIG_NAME,
+    BaseRecord,
     StoredPosterior,
+    check_adapter,
     file_keys,
+    load_base_weights,
+    load_weights,
+    require_finite,
     save_posterior,
     saved_aside,
+    whole_tensors,
     write_evaluations,
 )
 from ..posterior import summarise
@@ -32,7 +39,7 @@ from .checkpoint_folders import (
     workspace,
     workspace_name,
 )
-from .checkpointing import load_posterior_into, load_weights, record_callbacks
+from .checkpointing import load_posterior_into, record_callbacks
 from .evaluating_trainer import EvaluatingTrainer
 from .likelihood import stored_likelihood
 from .non_finite import require_finite_weights
@@ -49,6 +56,8 @@ class PosteriorTrainer(EvaluatingTrainer):
     weights are those that it was made with. How the posterior is learned is its subclass's business
     (`ScoreVITrainer`).
     """
+
+    _base: BaseRecord | None = None  # of an adapter, as it was at the last save
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._begin_run()
@@ -158,13 +167,19 @@ class PosteriorTrainer(EvaluatingTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         output_dir = output_dir or self.args.output_dir or "."
         state, summary = self.posterior.whole_state(), summarise(self.posterior)  # by all processes
+        model = self._plain_model()
+        if not isinstance(model, PreTrainedModel) and not hasattr(model, "peft_config"):
+            state_dict = whole_tensors(model.state_dict() if state_dict is None else state_dict)
         with (
             self._token_hidden(),
             saved_aside(output_dir) if self.args.should_save else nullcontext(output_dir) as aside,
         ):
             super()._save(str(aside), state_dict)
         if self.args.should_save:
-            save_posterior(output_dir, self._plain_model(), self.posterior, self._stored_posterior(), state, summary)
+            stored = self._stored_posterior()
+            stored.base = self._base
+            save_posterior(output_dir, model, self.posterior, stored, state, summary, weights=state_dict)
+            self._base = stored.base
             self._write_evaluation(output_dir)
 
     def _write_evaluation(self, folder: str | Path) -> None:
@@ -232,14 +247,32 @@ class PosteriorTrainer(EvaluatingTrainer):
         return super()._finalize_training(trial, *args)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self.is_fsdp_enabled or not load_weights(model or self.model, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_mean(
+            resume_from_checkpoint,
+            lambda: super(PosteriorTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model),
+        )
 
     def _load_best_model(self) -> None:
         checkpoint = self.state.best_model_checkpoint
         assert checkpoint is not None
-        if self.is_fsdp_enabled or not load_weights(self.model, checkpoint):
-            super()._load_best_model()
+        self._load_mean(checkpoint, super()._load_best_model)
         # The best mean with the last posterior would be no posterior of anything; nor with the last noise.
         stored = load_posterior_into(self.posterior, checkpoint, self.model)
         self.likelihood = stored_likelihood(stored) or self.likelihood
+
+    def _load_mean(self, folder: str, by_trainer: Callable[[], None]) -> None:
+        """
+        Load the mean in `folder`, and nothing but what fits the model. The stock Trainer reads the keys of weights as
+        they are: where transformers renames these on saving (ViT) it matches none of them, and warns.
+        """
+        model = self._plain_model()
+        adapted = hasattr(model, "peft_config")
+        if adapted and not self.is_fsdp_enabled:
+            check_adapter(model, folder)
+        if adapted or self.is_fsdp_enabled:
+            by_trainer()
+        else:
+            load_weights(model, folder)
+        if adapted:
+            load_base_weights(model, folder)
+        require_finite(model, folder)

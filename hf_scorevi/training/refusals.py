@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers.utils import logging
 
-from ..hub import ADAPTERS
+from ..hub import ADAPTERS, base_tensors, is_packed, new_tensors
 
 if TYPE_CHECKING:
     from .trainer import ScoreVITrainer
@@ -88,12 +88,42 @@ def refuse_adapter(model: nn.Module) -> None:
             "Give AdaLoraConfig(orth_reg_weight=0.0); the prior takes its place."
         )
     refuse_pruning(model)
+    _warn_of_weights_outside(model)
+
+
+def _warn_of_weights_outside(model: nn.Module) -> None:
+    """Say what is no part of an adapter that its loading by PEFT alone will miss, or that will stay random."""
+    alone = "They are saved beside the adapter, for BayesianModel.from_pretrained; PEFT alone does not read them"
+    new, tensors = new_tensors(model), base_tensors(model)
+    trained = [name for name, t in tensors.items() if t.requires_grad]
+    frozen = [name for name, t in new.items() if not t.requires_grad]
+    lost = [name for name in frozen if is_packed(new[name])]
+    if lost:
+        logger.warning(
+            f"{_some(lost)}: these weights of the base are new, that is random, and quantised, so that they are "
+            "neither trained nor saved. Name their module in llm_int8_skip_modules, and in the adapter's "
+            "modules_to_save."
+        )
+    elif frozen:
+        logger.warning(
+            f"{_some(frozen)}: these weights of the base are new, that is random, and the adapter leaves them so, "
+            f"which makes a poor model. {alone}. Name their module in the adapter's modules_to_save."
+        )
+    if trained:
+        logger.warning(
+            f"{_some(trained)}: these weights of the base are trained, but are no part of the adapter. {alone}. Name "
+            "their module in the adapter's modules_to_save."
+        )
     wrapped = {"modules_to_save", "original_module"}  # the copy that is trained and saved, and the one that rests
     if any(isinstance(m, _BatchNorm) and not wrapped & set(name.split(".")) for name, m in model.named_modules()):
         logger.warning(
-            "Training moves the running statistics of batch normalisation, which PEFT does not save: the model will "
-            "predict otherwise when it is loaded. Name those layers in the adapter's modules_to_save."
+            "Training moves the running statistics of batch normalisation, which are no part of the adapter. "
+            f"{alone}, unless those layers are named in the adapter's modules_to_save."
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return repr(names[0]) + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
 
 
 def refuse_pruning(model: nn.Module) -> None:

@@ -137,7 +137,7 @@ class ScoreVITrainer(PosteriorTrainer):
         """Posterior, prior and update over the model as it stands."""
         params = select_parameters(self.model, self.posterior_config.target, self.posterior_config.exclude)
         upcast(self.model, params, autocast=self.args.bf16 or self.args.fp16)
-        self._posterior_model = self._plain_model()
+        self._posterior_model, self._base = self._plain_model(), None
         self.posterior = Posterior.initialise(params, self.posterior_config)
         self.prior: GaussianPrior = initial_prior(self.model, self.posterior, self.posterior_config)
         self.likelihood: Likelihood | None = None
@@ -445,7 +445,7 @@ class ScoreVITrainer(PosteriorTrainer):
         """
         posterior, stored = load_posterior(folder, self.model)  # first: a damaged one leaves the model alone
         self._load_from_checkpoint(str(folder))
-        self.posterior, self.posterior_config = posterior, stored.config
+        self.posterior, self.posterior_config, self._base = posterior, stored.config, stored.base
         self._follow_model()
         self.prior = initial_prior(self.model, self.posterior, self.posterior_config)
         self.likelihood = stored_likelihood(stored)

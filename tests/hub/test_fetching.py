@@ -8,6 +8,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load, save
+from transformers import ViTForImageClassification
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import Evaluation, StoredPosterior, save_posterior, write_evaluations
@@ -47,8 +48,8 @@ def two(tmp_path_factory):
 def adapter(tmp_path_factory):
     """The files of a base, and of an adapter with a head of its own."""
     folder = tmp_path_factory.mktemp("base")
-    base = tiny_vit(num_labels=5)
-    base.save_pretrained(folder)
+    tiny_vit(num_labels=5).save_pretrained(folder)
+    base = ViTForImageClassification.from_pretrained(folder)
     base.name_or_path = BASE
     torch.manual_seed(0)
     lora = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"], init_lora_weights=False)

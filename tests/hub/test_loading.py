@@ -113,7 +113,7 @@ def damage_family(folder, key):
         (damage_negative, "precision of 'classifier.weight.*' (is|has a diagonal that is) not positive everywhere"),
         (damage_nan, "precision of 'classifier.weight.*' is not finite everywhere"),
         (damage_mean, r"belongs to another mean: model\.safetensors differ"),
-        (damage_format, r"format version 2\.0; this hf_scorevi reads up to 1\.3\. Upgrade"),
+        (damage_format, r"format version 2\.0; this hf_scorevi reads up to 1\.4\. Upgrade"),
         (damage_field, "posterior_config.json is damaged"),
         (damage_family, "Unknown posterior family 'cauchy'"),
     ],

@@ -22,13 +22,22 @@ from peft import (
     VeraConfig,
     get_peft_model,
 )
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForImageClassification, TrainerCallback, ViTForImageClassification
+from transformers import (
+    AutoModelForImageClassification,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    ResNetForImageClassification,
+    TrainerCallback,
+    ViTForImageClassification,
+)
 
-from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
+from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.posterior import draw_seed
 from hf_scorevi.training.refusals import upcast
-from tests.models import arguments, images, tiny_resnet, tiny_vit
+from tests.models import Examples, arguments, images, tiny_resnet, tiny_vit
 
 TEST = images(9, seed=3)
 PIXELS = TEST.columns["pixel_values"]
@@ -372,18 +381,117 @@ def test_a_resting_second_adapter_stays_out_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("saved", [["classifier"], ["classifier", "normalization"]])
-def test_batch_normalisation_needs_saving(tmp_path, monkeypatch, saved):
+def test_running_statistics_of_the_base_come_back(tmp_path, monkeypatch, saved):
     said = []
     monkeypatch.setattr("hf_scorevi.training.refusals.logger.warning", said.append)
+    tiny_resnet().save_pretrained(tmp_path / "base")
     lora = LoraConfig(r=2, target_modules=["convolution"], modules_to_save=saved)
-    trainer = make_trainer(tmp_path, get_peft_model(tiny_resnet(), lora))
+    model = get_peft_model(ResNetForImageClassification.from_pretrained(tmp_path / "base"), lora)
+    trainer = make_trainer(tmp_path, model)
     trainer.train()
     trainer.save_model(str(tmp_path / "final"))
-    loaded = BayesianModel.from_pretrained(tmp_path / "final", base_model=tiny_resnet())
-    assert differing(loaded.posterior.precision, trainer.posterior.precision) == []
-    exact = torch.equal(logits(loaded.model), logits(trainer.model))
-    assert exact is ("normalization" in saved)
-    assert ["Name those layers in the adapter's modules_to_save" in line for line in said] == [True] * (not exact)
+    stored = tmp_path / "final" / "base_weights.safetensors"
+    assert stored.exists() is ("normalization" not in saved)
+    if stored.exists():
+        assert {key.rpartition(".")[2] for key in load_file(stored)} == {
+            "running_mean",
+            "running_var",
+            "num_batches_tracked",
+        }
+    assert ["running statistics of batch normalisation" in line for line in said] == [True] * stored.exists()
+    for given in (None, tiny_resnet(seed=0)):
+        loaded = BayesianModel.from_pretrained(tmp_path / "final", base_model=given)
+        assert differing(loaded.posterior.precision, trainer.posterior.precision) == []
+        assert torch.equal(logits(loaded.model), logits(trainer.model))
+
+
+TOKENS = torch.randint(5, 50, (24, 12), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory) -> Path:
+    """A checkpoint whose classifier has a new pooler, since it has none."""
+    folder = tmp_path_factory.mktemp("bert")
+    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertForMaskedLM(BertConfig(vocab_size=50, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def with_pooler(folder: Path, seed: int = 0, **kwargs) -> nn.Module:
+    torch.manual_seed(seed)
+    model = BertForSequenceClassification.from_pretrained(folder, num_labels=3)
+    return get_peft_model(model, LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS", **kwargs))
+
+
+def text_trainer(folder, model: nn.Module, **kwargs) -> ScoreVITrainer:
+    data = Examples(input_ids=TOKENS, labels=torch.arange(24) % 3)
+    args = arguments(folder, **(dict(max_steps=6, curvature_interval=2, learning_rate=1e-2) | kwargs))
+    return ScoreVITrainer(model, args, train_dataset=data, eval_dataset=data)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "by_hand", "message"),
+    [
+        (
+            {},
+            False,
+            r"'bert\.pooler\.dense\.weight' \(and 1 more\): these weights of the base are new, that is random",
+        ),
+        ({}, True, "these weights of the base are trained, but are no part of the adapter"),
+        ({"modules_to_save": ["classifier", "pooler"]}, False, None),
+    ],
+)
+def test_what_is_random_or_trained_outside_the_adapter_is_said(
+    language_model, tmp_path, monkeypatch, kwargs, by_hand, message
+):
+    said = []
+    monkeypatch.setattr("hf_scorevi.training.refusals.logger.warning", said.append)
+    model = with_pooler(language_model, **kwargs)
+    for name, p in model.named_parameters():
+        p.requires_grad_(p.requires_grad or (by_hand and "pooler" in name))
+    text_trainer(tmp_path, model)
+    assert len(said) == (message is not None)
+    assert not said or (re.search(message, said[0]) and "modules_to_save" in said[0])
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_weights_outside_the_adapter_are_kept_by_every_way_of_loading(language_model, tmp_path, by_hand):
+    def make(seed: int) -> nn.Module:
+        model = with_pooler(language_model, seed)
+        for name, p in model.named_parameters():
+            p.requires_grad_(p.requires_grad or (by_hand and "pooler" in name))
+        return model
+
+    steps = dict(eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2)
+    best = dict(load_best_model_at_end=True, metric_for_best_model="nll", greater_is_better=True)
+    whole = text_trainer(tmp_path / "whole", make(0), **steps)
+    whole.train()
+    resumed = text_trainer(tmp_path / "resumed", make(5), **steps)  # other random numbers in its pooler
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert differing(dict(resumed.model.state_dict()), dict(whole.model.state_dict())) == []
+    assert differing(resumed.posterior.precision, whole.posterior.precision) == []
+
+    trainer = text_trainer(tmp_path / "best", make(0), **steps, **best)
+    trainer.train()
+    chosen = BayesianModel.from_pretrained(trainer.state.best_model_checkpoint)
+    assert differing(dict(chosen.model.state_dict()), dict(trainer.model.state_dict())) == []
+    other = text_trainer(tmp_path / "other", make(7))
+    other.load_model(trainer.state.best_model_checkpoint)
+    assert differing(dict(other.model.state_dict()), dict(trainer.model.state_dict())) == []
+    assert any("pooler" in name for name in trainer.posterior.names) is by_hand
+
+
+def test_resuming_on_another_base_is_refused(base, tmp_path):
+    trainer = make_trainer(tmp_path, get_peft_model(ViTForImageClassification.from_pretrained(base), adapter("lora")))
+    trainer.train()
+    trainer.save_model(str(tmp_path / "final"))
+    for other, config, message in (
+        (tiny_vit(seed=3), adapter("lora"), "other values"),
+        (tiny_vit(num_labels=5), adapter("lora"), r"shape \(3, 16\).*it belongs to a model of other sizes"),
+        (tiny_vit(), adapter("ia3"), "has a posterior over .*lora_A.*, which PeftModel does not have"),
+    ):
+        with pytest.raises(PosteriorCheckpointError, match=message):
+            make_trainer(tmp_path / "x", get_peft_model(other, config)).load_model(tmp_path / "final")
 
 
 def test_weights_of_eight_bits_are_refused():
