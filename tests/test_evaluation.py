@@ -13,6 +13,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from transformers import ViTConfig, ViTImageProcessorPil
 
+import hf_scorevi.evaluation
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.evaluation import evaluate, load_images, logger
 from hf_scorevi.hub import StoredPosterior
@@ -102,6 +103,51 @@ def test_rows_of_another_form_have_a_collator() -> None:
 
     model = bayesian(tiny_vit())
     assert measure(model, rows, data_collator=collate).metrics == measure(model, data).metrics
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Any:
+        yield from self.rows
+
+
+def test_a_stream_is_measured_as_what_it_is_made_of() -> None:
+    model, data = bayesian(tiny_vit()), images(22)
+    rows = [data[i] for i in range(22)]
+    expected = measure(model, data)
+    plain = [{"pixel_values": row["pixel_values"].numpy(), "labels": int(row["labels"])} for row in rows]
+    hub_stream = datasets.IterableDataset.from_generator(lambda: iter(plain))
+    for stream in (Stream(rows), hub_stream, hub_stream.map(lambda row: row), tuple(rows)):
+        found = measure(model, stream)
+        assert found.metrics == expected.metrics and found.num_examples == 22
+    assert measure(model, hub_stream.take(5)).num_examples == 5
+    pairs = Stream([(row["pixel_values"], int(row["labels"])) for row in rows])
+
+    def collate(batch: list[Any]) -> dict[str, Any]:
+        return {"pixel_values": torch.stack([x for x, _ in batch]), "labels": torch.tensor([y for _, y in batch])}
+
+    assert measure(model, pairs, data_collator=collate).metrics == expected.metrics
+    for wrong, error, message in (
+        (Stream([]), ValueError, "the dataset is empty"),
+        (hub_stream.take(0), ValueError, "the dataset is empty"),
+        ((hub_stream, hub_stream), ValueError, "several data sets: measure on one"),
+        ({"day": hub_stream, "night": data}, ValueError, r"several data sets \(day, night\): measure on one"),
+        (datasets.IterableDatasetDict({"test": hub_stream}), ValueError, r"several data sets \(test\)"),
+        (iter(rows), TypeError, "list_iterator is no data set: .*datasets.IterableDataset.from_generator"),
+        (torch.utils.data.DataLoader(rows), TypeError, "Give the data set itself"),
+        (None, TypeError, "NoneType is no data set"),
+        (pairs, TypeError, "A row is a tuple, not a dictionary of inputs and labels: give a data_collator"),
+    ):
+        with pytest.raises(error, match=message):
+            measure(model, wrong)  # type: ignore[arg-type]
+
+
+def test_batches_of_a_measurement_are_together() -> None:
+    model, data = bayesian(tiny_vit()), images(9)
+    found = hf_scorevi.evaluation.measure(model, data, use_cpu=True, eval_do_concat_batches=False, batch_size=4)
+    assert found.labels.tolist() == data.columns["labels"].tolist()
 
 
 def test_what_has_no_figures_is_refused() -> None:

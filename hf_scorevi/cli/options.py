@@ -65,8 +65,10 @@ def add_metadata(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, and at most {_MOST:,}, not {text!r}")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    if int(text) > _MOST:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at most {_MOST:,}, not {text!r}")
     return int(text)
 
 

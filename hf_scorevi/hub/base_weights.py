@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from transformers.utils import logging
 
@@ -138,7 +138,7 @@ def _walk(module: nn.Module, name: str = "", path: str = "") -> Iterator[tuple[s
     if isinstance(module, ModulesToSaveWrapper):  # the copy beside it is used and stored
         return
     if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
-        inner = "base_layer" if isinstance(module, BaseTunerLayer) else "original_module"
+        inner = "original_module" if isinstance(module, AuxiliaryTrainingWrapper) else "base_layer"
         yield from _walk(getattr(module, inner), name, f"{path}{inner}.")
         return
     for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
@@ -212,7 +212,7 @@ def _compared(
     one of its name; and whether a tensor may come from there all the same, under another name, or with none at hand
     from the Hub.
     """
-    config = model.peft_config["default"]  # type: ignore[union-attr,index]
+    config: Any = model.peft_config["default"]  # type: ignore[union-attr,index]
     name, base = config.base_model_name_or_path, base_of(model)
     if not name or not _is_place(name):
         return commit, {}, False
@@ -269,7 +269,7 @@ def _is_equal(tensor: Tensor, stored: Tensor, dtype: torch.dtype) -> bool:
 
 def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Each tensor once, by the first of its names."""
-    first = {id(t): name for name, t in reversed(tensors.items())}
+    first = {id(t): name for name, t in reversed(list(tensors.items()))}
     return {name: t for name, t in tensors.items() if first[id(t)] == name}
 
 

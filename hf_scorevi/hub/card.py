@@ -114,9 +114,10 @@ def make_card(
     said = {name for name, value in vars(metadata).items() if value}
     if identifier(metadata.base_model) is None:
         said.discard("base_model")
-    for name in ("base_model", "pipeline_tag"):
-        if not getattr(metadata, name):
-            metadata = replace(metadata, **{name: next(iter(names_of(existing, name)), None)})
+    if not metadata.base_model:
+        metadata = replace(metadata, base_model=next(iter(names_of(existing, "base_model")), None))
+    if not metadata.pipeline_tag:
+        metadata = replace(metadata, pipeline_tag=next(iter(names_of(existing, "pipeline_tag")), None))
     if not metadata.datasets:
         metadata = replace(metadata, datasets=names_of(existing, "datasets"))
     content = _Content(folder, repo_id, metadata)

@@ -108,7 +108,7 @@ def add_metadata(existing: str, other: str) -> str:
     """
     line_end = "\r\n" if "\r\n" in existing else "\n"
     yaml_text, text = _split(existing)
-    front = _merge_yaml(yaml_text, _parse(_split(other)[0]))
+    front = _merge_yaml(yaml_text, _parse(_split(other)[0]), {})
     return f"---\n{front}---\n{text}".replace("\n", line_end)
 
 

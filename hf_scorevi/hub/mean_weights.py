@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -53,7 +54,7 @@ def load_weights(model: nn.Module, folder: str | os.PathLike[str]) -> None:
     # By way of `from_pretrained`, which undoes the renaming of weights that `save_pretrained` does.
     config = copy.deepcopy(model.config)
     with torch.device("cpu"):
-        loaded, info = type(model).from_pretrained(  # type: ignore[misc]
+        built: Any = type(model).from_pretrained(
             None,
             config=config,
             state_dict=dict(weights.read(weights.shapes)),
@@ -61,6 +62,7 @@ def load_weights(model: nn.Module, folder: str | os.PathLike[str]) -> None:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+    loaded, info = built
     stored = {name: tuple(t.shape) for name, t in loaded.state_dict().items() if name not in info["missing_keys"]}
     stored |= {name: tuple(was) for name, was, _ in info["mismatched_keys"]}
     stored |= {name: weights.shapes.get(name, ()) for name in info["unexpected_keys"]}

@@ -159,6 +159,11 @@ def _build_config(values: Any, path: Path, most: int, quantised: bool = False) -
                 "have. Code from a checkpoint is never executed. If you have its class, build a model of it and give "
                 "BayesianModel.from_pretrained(..., base_model=model)."
             )
+        names = values.get("architectures") or []
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise PosteriorCheckpointError(
+                f"{path} has the architectures {short(names)}, where names of classes belong. {remedy(path)}"
+            )
         return CONFIG_MAPPING[kind].from_dict(cleaned(values, ""))
 
 

@@ -144,6 +144,8 @@ def _tensors_of(path: Path) -> Iterator[Any]:
     try:
         with opened(path) as plain:
             header = int.from_bytes(plain.read(8), "little")
+        if header < 2:  # not even of a file without tensors
+            raise ValueError("it has no header")
         if header > MAX_TEXT_BYTES:
             raise ValueError(f"its header has {header:,} bytes, where at most {MAX_TEXT_BYTES:,} can be right")
         with safe_open(path, "pt") as file:

@@ -113,7 +113,7 @@ def read_configurations_of(tasks: Container[str]) -> None:
 
     @functools.wraps(stock)
     def from_pretrained(cls: type[AutoConfig], name: Any, **kwargs: Any) -> Any:
-        task = kwargs.get("_from_pipeline")
+        task: Any = kwargs.get("_from_pipeline")
         return _read_config(name, task, **kwargs) if task in tasks else stock(cls, name, **kwargs)
 
     AutoConfig.from_pretrained = classmethod(from_pretrained)  # type: ignore[assignment]

@@ -143,7 +143,7 @@ class EvaluatingTrainer(PushingTrainer):
             self._predicted = self._predict_group(model, group, ignore_keys)
             found = self._predicted.pop(id(inputs))
         loss, outputs, labels, self._batch_prediction = found.result()
-        judged = labels if isinstance(found, BatchPrediction) and found.is_judged else outputs[2][:, :0, 0]
+        judged = labels if isinstance(found, BatchPrediction) and found.is_judged else outputs[2].flatten(1)[:, :0]
         return (loss, None, None) if prediction_loss_only else (loss, Outputs((*outputs, judged)), labels)
 
     def _predict_group(

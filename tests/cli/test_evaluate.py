@@ -395,3 +395,20 @@ def test_what_does_not_go_together_is_said(folder: Path, data: str, capsys: pyte
     own = ("evaluate", folder, "--dataset", data)
     assert "leave out --compare" in usage_error_of(capsys, *own, "--compare", folder, "--update-card")
     assert "folder around it" in usage_error_of(capsys, *own, "--plots", "/nowhere/at/all")
+
+
+def test_classes_whose_names_are_no_text_are_called_by_it_and_gaps_in_their_numbers_named(folder, capsys, tmp_path):
+    path, photos = folder / "config.json", tmp_path / "photos"
+    for name in ("cat", "5"):
+        (photos / name).mkdir(parents=True)
+        picture(0, 0).save(photos / name / "a.png")
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"id2label": {"0": "cat", "1": 5, "2": ["x"]}}))
+    BayesianModel.from_pretrained(folder)
+    assert main(["evaluate", str(folder), "--dataset", str(photos), "--use-cpu", "--num-samples", "2"]) == 0
+    assert "2 examples" in capsys.readouterr().out
+    path.write_text(json.dumps(config | {"id2label": {"0": "cat", "1": "dog", "7": "fox"}}))
+    for command in ("evaluate", "calibrate"):
+        assert main([command, str(folder), "--dataset", str(photos), "--use-cpu"]) == 1
+        found = capsys.readouterr().err.strip().splitlines()[-1]
+        assert found.startswith("error: The model's configuration numbers its classes ['0', '1', '7'], not from 0 on")

@@ -2,6 +2,7 @@ import ast
 import json
 import re
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from hf_scorevi.hub import (
     write_evaluations,
 )
 from hf_scorevi.hub.card_merging import merge_cards
-from hf_scorevi.metrics import classification_metrics, reliability_bins
+from hf_scorevi.metrics import ReliabilityBins, classification_metrics, reliability_bins
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.models import tiny_vit
 
@@ -533,3 +534,29 @@ def test_damaged_figures_are_named(tmp_path, contents):
     with pytest.raises(PosteriorCheckpointError, match=r"calibration\.json"):
         write_card(tmp_path)
     assert not (tmp_path / "README.md").exists()
+
+
+def test_a_card_of_a_checkpoint_with_very_much_in_it_is_short_and_soon_written(saved):
+    folder = saved[2]
+    if saved[1].family.name != "isotropic":
+        pytest.skip("the same for all families")
+    bins = {"edges": [i / 5000 for i in range(5001)], "counts": [1] * 5000}
+    bins |= {"mean_confidence": [0.5] * 5000, "accuracy": [0.5] * 5000}
+    rows = {"predictive": {"accuracy": 0.5, "ece": 0.1}, "mean": {"accuracy": 0.5}}
+    many = [
+        Evaluation(f"u/d{i}", 20, 4, 0, rows, reliability={"predictive": ReliabilityBins.from_dict(bins)})
+        for i in range(30)
+    ]
+    write_evaluations(folder, many)
+    path = folder / "posterior_config.json"
+    contents = json.loads(path.read_text())
+    contents["training"] = {f"k{i}": i for i in range(300_000)}
+    contents["summary"] = {f"a.layers.{i}.b": [0.1, 1.0, 5] for i in range(100_000)}
+    path.write_text(json.dumps(contents))
+    began = time.process_time()
+    text = write_card(folder).read_text()
+    assert time.process_time() - began < 15
+    assert len(text) < 100_000 and "299,9" in text and "| more" not in text
+    assert "### u/d29" in text and "### u/d9" not in text and "`calibration.json` has 10 earlier ones" in text
+    assert not list(folder.glob("*.png"))
+    assert write_card(folder).read_text() == text

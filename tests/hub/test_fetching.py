@@ -1,6 +1,8 @@
 """Pulling checkpoints over HTTP from a Hub that fails, moves on, or lies."""
 
 import json
+import re
+import time
 
 import pytest
 import torch
@@ -11,9 +13,10 @@ from safetensors.torch import load, save
 from transformers import ViTForImageClassification
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig
-from hf_scorevi.hub import Evaluation, StoredPosterior, save_posterior, write_evaluations
+from hf_scorevi.hub import Evaluation, StoredPosterior, network, save_posterior, write_evaluations
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.hub_server import Fault, HubServer, online
+from tests.hub_server.server import Answer, _Handler
 from tests.models import tiny_vit
 
 REPO, BASE = "user/tiny", "user/base"
@@ -410,3 +413,66 @@ def test_what_does_not_exist_is_named(hub, two, name, kwargs, message):
     hub.commit(REPO, two[0])
     with pytest.raises(PosteriorCheckpointError, match=message):
         BayesianModel.from_pretrained(name, **kwargs)
+
+
+# --- what is no Hub
+
+
+@pytest.mark.parametrize("body", [b"", b'{"error": null}', b"<html>Log in</html>"])
+@pytest.mark.parametrize("headers", ["its own", "the Hub's", "none"])
+@pytest.mark.parametrize("method", ["HEAD", "GET", "HEAD|GET"])
+def test_an_answer_that_is_no_hub_s_is_named_and_leaves_nothing_in_the_way(hub, two, method, headers, body):
+    hub.commit(REPO, two[0])
+    answer = hub.answer
+
+    def other(request, signed):
+        found = answer(request, signed)
+        if re.fullmatch(method, request.method) and "/resolve/" in request.path:
+            own = {"ETag": '"abc"', "X-Repo-Commit": "0" * 40} if headers == "its own" else {}
+            return Answer(body, 200, found.headers if headers == "the Hub's" else own)
+        return found
+
+    hub.answer = other
+    with pytest.raises((PosteriorCheckpointError, OSError), match=r"user/tiny|file|json"):
+        pull()
+    hub.answer = answer
+    assert torch.equal(head(pull()), means(two[0]))
+
+
+def test_a_hub_that_begins_a_file_and_is_silent_is_not_waited_for_without_end(hub, two, monkeypatch):
+    hub.commit(REPO, two[0])
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    answer = hub.answer
+
+    def late(request, signed):
+        found = answer(request, signed)
+        if request.method == "GET" and request.path.endswith("posterior_config.json"):
+            time.sleep(60)
+        return found
+
+    hub.answer, start = late, time.monotonic()
+    with pytest.raises(OSError, match=r"The Hub broke off while posterior_config\.json of user/tiny was fetched"):
+        pull()
+    assert time.monotonic() - start < 30
+
+
+def test_a_file_that_comes_drop_by_drop_is_not_waited_for_without_end(hub, two, monkeypatch):
+    hub.commit(REPO, two[0])
+    monkeypatch.setattr(network, "SILENCE", 0.5)
+
+    def drops(handler, answer, record):
+        if "model.safetensors" not in record.path or record.method == "HEAD":
+            return send(handler, answer, record)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(answer.body)))
+        handler.end_headers()
+        for i in range(len(answer.body)):
+            handler.wfile.write(answer.body[i : i + 1])
+            time.sleep(0.1)
+
+    send = _Handler._send
+    monkeypatch.setattr(_Handler, "_send", drops)
+    hub.redirect_lfs, start = False, time.monotonic()
+    with pytest.raises(OSError, match=r"The Hub broke off while model\.safetensors of user/tiny was fetched"):
+        pull()
+    assert time.monotonic() - start < 30

@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -89,10 +90,15 @@ def make(root):
     return folders
 
 
+def is_whole(path):
+    """Whether it is a file that is not damaged so far that it cannot be read."""
+    return stat.S_ISREG(path.lstat().st_mode) and path.stat().st_size < 1 << 20
+
+
 def damage(rng, folder, base, secret):
     """Make something of a file that is damaged or hostile, and say what was done."""
     place = base if folder.name == "adapter" and rng.random() < 0.2 else folder
-    path = rng.choice(sorted(path for path in place.iterdir() if path.suffix != ".png"))
+    path = rng.choice(sorted(path for path in place.iterdir() if path.suffix != ".png" and is_whole(path)))
     what = rng.random()
     if what < 0.08:
         kind = rng.choice(["pipe", "zero", "folder", "nowhere", "loop", "secret", "missing", "huge"])

@@ -11,12 +11,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig, GPT2Config, GPT2ForSequenceClassification
+from transformers import CONFIG_MAPPING, GenerationConfig, GPT2Config, GPT2ForSequenceClassification
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import StoredPosterior, load_mean, read_base_config, save_posterior
+from hf_scorevi.hub.models import read_model_config
 from hf_scorevi.hub.untrusted import sha256
 from hf_scorevi.posterior import Posterior, select_parameters
+from tests.hub_server import HubServer, online
 from tests.models import tiny_vit
 
 MINE = "posterior_config.json"
@@ -403,3 +405,68 @@ def test_a_class_that_counts_its_own_way_is_still_bounded(tmp_path):
     refused(tmp_path, r"config\.json")
     edit(tmp_path / "config.json", n_positions=8, n_layer=10**6)
     refused(tmp_path, r"config\.json")
+
+
+# --- models of others
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A Hub whose user is signed in; it has what is named, and is not to be asked."""
+    with HubServer() as hub, online(hub, tmp_path / "home"):
+        hub.commit("user/evil", {"config.json": json.dumps({"model_type": "resnet"})})
+        yield hub
+        assert not hub.requests
+
+
+@pytest.mark.parametrize("place", [(), ("text_config",), ("backbone_config",)])
+def test_a_backbone_of_another_repository_is_not_fetched(whole, hub, place):
+    """transformers would ask for it with the user's token, local_files_only or not."""
+    path = whole / "config.json"
+    values = named = {"model_type": "upernet", "architectures": ["UperNetForSemanticSegmentation"]}
+    for key in place:
+        named[key] = named = {"model_type": "upernet"}
+    named |= {"backbone": "user/evil", "backbone_config": None}
+    path.write_text(json.dumps(values))
+    with pytest.raises(PosteriorCheckpointError, match=r"config\.json (names another|describes a model of more)"):
+        BayesianModel.from_pretrained(whole, local_files_only=True)
+
+
+def test_no_configuration_of_transformers_has_a_hub_asked(hub, tmp_path):
+    path, built = tmp_path / "config.json", 0
+    others = {
+        "backbone": "user/evil",
+        "backbone_config": None,
+        "use_timm_backbone": False,
+        "name_or_path": "user/evil",
+    }
+    parts = ("text_config", "vision_config", "encoder", "decoder", "audio_encoder", "vocoder", "tokenizer_class")
+    for kind in sorted(CONFIG_MAPPING):
+        for values in (others | {"use_pretrained_backbone": True}, others | dict.fromkeys(parts, "user/evil")):
+            path.write_text(json.dumps({"model_type": kind} | values))
+            try:
+                read_model_config(path)
+                built += 1
+            except (PosteriorCheckpointError, ImportError):  # of timm, for instance
+                pass
+    assert built > 200
+
+
+@pytest.mark.parametrize("name", ["hf-hub:user/evil", "hf_hub:user/evil", "local-dir:/etc", "HF-Hub:user/evil"])
+@pytest.mark.parametrize("key", ["backbone", "architecture"])
+def test_timm_s_names_of_elsewhere_are_refused(whole, hub, key, name):
+    kind = {"backbone": "timm_backbone", "architecture": "timm_wrapper"}[key]
+    edit(whole / "config.json", model_type=kind, **{key: name})
+    refused(whole, f"has {key!r} = {name!r}, a model from elsewhere")
+
+
+def test_kernels_of_the_hub_are_not_asked_for_under_any_name(whole, hub):
+    names = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+    names += ("experts_implementation", "_experts_implementation_internal")
+    edit(whole / "config.json", **dict.fromkeys(names, "user/evil"))
+    model = load_mean(whole)
+    assert model.config._attn_implementation == tiny_vit().config._attn_implementation
+
+
+def test_a_user_s_own_wish_is_not_a_file_s(whole):
+    assert BayesianModel.from_pretrained(whole, attn_implementation="eager").config._attn_implementation == "eager"

@@ -20,6 +20,7 @@ from hf_scorevi.hub import (
 )
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.hub_server import Fault, HubServer, online, run_client
+from tests.hub_server.server import Answer
 from tests.models import images, tiny_vit
 
 REPO = "user/tiny"
@@ -250,3 +251,76 @@ def test_figures_are_added_without_the_weights(hub, folder):
 
 def test_the_posterior_s_configuration_has_no_path_of_this_machine(folder):
     assert "/" not in re.sub(r'"[^"]*": "[0-9a-f]{64}"', "", (folder / POSTERIOR_CONFIG_NAME).read_text())
+
+
+# What a proxy answers, a page to log in to, or a Hub that is broken.
+NONSENSE = {
+    "empty": b"",
+    "null": b"null",
+    "list": b"[]",
+    "other": b'{"error": null, "files": 7, "objects": {"a": 1}, "url": [], "commitOid": {}, "errors": 3}',
+    "page": b"<html>Welcome to the hotel</html>",
+}
+
+
+@pytest.mark.parametrize("body", NONSENSE.values(), ids=NONSENSE)
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "POST /api/repos/create",
+        "POST .*/branch/",
+        "(HEAD|GET) .*/README.md",
+        "GET .*/tree/",
+        "POST .*/validate-yaml",
+        "POST .*/preupload/",
+        "POST .*/objects/batch",
+        "PUT .*/large/",
+        "POST .*/objects/verify",
+        "POST .*/commit/",
+    ],
+)
+def test_an_answer_that_is_no_hub_s_is_a_push_that_failed(hub, nonsense, pattern, body, monkeypatch):
+    monkeypatch.setattr("hf_scorevi.hub.card._draw", lambda *_: {})  # which takes longest
+    hub.commit(REPO, {"README.md": "# Tiny\n\nMine.\n"})
+    answer = hub.answer
+
+    def other(request, signed):
+        found = answer(request, signed)
+        if re.search(pattern, f"{request.method} {request.path}"):
+            return Answer(body, 200, {"Content-Type": "application/json"})
+        return found
+
+    before = {path.name: path.read_bytes() for path in nonsense.glob("*.safetensors")}
+    hub.answer = other
+    try:
+        push_checkpoint(nonsense, REPO, revision="draft")
+    except PushError as error:
+        assert f"hf-scorevi push {nonsense} {REPO}" in str(error)
+        assert "is not that of a Hub" in str(error) or isinstance(error.__cause__, OSError | ValueError | RuntimeError)
+    else:  # of what only confirms, or is not needed
+        assert re.search("branch|tree|yaml|large|verify|README", pattern)
+    hub.answer = answer
+    assert {path.name: path.read_bytes() for path in nonsense.glob("*.safetensors")} == before
+    push_checkpoint(nonsense, REPO, revision="draft")
+    BayesianModel.from_pretrained(REPO, revision="draft")
+
+
+@pytest.fixture(scope="module")
+def nonsense(tmp_path_factory):
+    """A checkpoint of this module's, since none of these pushes changes more than its card."""
+    return write(tmp_path_factory.mktemp("nonsense") / "own")
+
+
+@pytest.mark.parametrize("body", [b"{}", b"null", b"<html>"])
+@pytest.mark.parametrize(
+    "pattern", ["GET /api/models/user/tiny(/revision/main)?$", "POST .*/preupload/", "POST .*/commit/"]
+)
+def test_figures_that_meet_nonsense_are_a_push_that_failed(hub, folder, pattern, body):
+    push_checkpoint(folder, REPO)
+    answer = hub.answer
+    hub.answer = lambda request, signed: (
+        Answer(body) if re.search(pattern, f"{request.method} {request.path}") else answer(request, signed)
+    )
+    new = Evaluation("user/other", 10, 4, 0, {"predictive": {"nll": 0.7}, "mean": {"nll": 0.8}}, split="test")
+    with pytest.raises(PushError, match="The figures could not be added to user/tiny: "):
+        push_figures(folder, new, REPO)

@@ -147,3 +147,11 @@ def test_a_half_written_checkpoint_is_refused(tmp_path):
     shutil.copy(tmp_path / "checkpoint-6" / "model.safetensors", tmp_path / "checkpoint-3" / "model.safetensors")
     with pytest.raises(PosteriorCheckpointError, match=r"belongs to another mean: model\.safetensors differ"):
         BayesianModel.from_pretrained(tmp_path / "checkpoint-3")
+
+
+def test_a_checkpoint_of_the_model_alone_says_that_it_is_one(tmp_path):
+    trainer(tmp_path, save_only_model=True, save_strategy="steps", save_steps=2).train()
+    resumed = trainer(tmp_path / "resumed")
+    with pytest.raises(PosteriorCheckpointError, match=r"save_only_model=True.*trainer\.load_model") as caught:
+        resumed.train(resume_from_checkpoint=str(next(tmp_path.glob("checkpoint-*"))))
+    assert "save the checkpoint again" not in str(caught.value)

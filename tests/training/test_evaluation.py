@@ -99,6 +99,98 @@ def test_the_users_preprocessing_is_applied_and_ours_keeps_the_outputs(tmp_path)
     assert t.predict(images(6)).predictions.shape == (6,)
 
 
+def kept_bytes(monkeypatch) -> list[int]:
+    """Of what the evaluation loop keeps of each batch."""
+    from transformers.trainer_pt_utils import EvalLoopContainer
+
+    seen: list[int] = []
+    add = EvalLoopContainer.add
+
+    def count(tensors) -> int:
+        return tensors.nbytes if isinstance(tensors, torch.Tensor) else sum(map(count, tensors))
+
+    monkeypatch.setattr(
+        EvalLoopContainer, "add", lambda own, tensors: seen.append(count(tensors)) or add(own, tensors)
+    )
+    return seen
+
+
+def test_of_many_classes_little_is_kept(tmp_path, monkeypatch):
+    classes, count = 500, 60
+    data = Examples(pixel_values=images(count).columns["pixel_values"], labels=torch.arange(count) % classes)
+
+    def evaluated(preprocess):
+        args = arguments(tmp_path, eval_num_samples=4, per_device_eval_batch_size=20)
+        model = tiny_vit(num_labels=classes)
+        own = None if preprocess is None else lambda e: {"mine": float(np.mean(e.predictions == e.label_ids))}
+        hooks = {"compute_metrics": own, "preprocess_logits_for_metrics": preprocess}
+        posterior = PosteriorConfig(init_std=0.1)
+        trainer = ScoreVITrainer(
+            model, args, train_dataset=data, eval_dataset=data, posterior_config=posterior, **hooks
+        )
+        seen = kept_bytes(monkeypatch)
+        metrics = trainer.evaluate()
+        monkeypatch.undo()
+        return metrics, sum(seen) / count, trainer
+
+    plain, most, trainer = evaluated(None)
+    slim, least, _ = evaluated(lambda logits, labels: logits.argmax(-1))
+    # The predictive's table, which predict returns and compute_metrics gets; no second of the mean's weights.
+    assert 4 * classes < most < 1.2 * 4 * classes
+    assert least < 150  # four numbers after 1, 2 and 4 draws and of the mean, two labels and a loss
+    assert slim["eval_mine"] == slim["eval_accuracy"]
+    figures = {name for name in plain if not name.endswith(("_runtime", "_per_second", "_time"))}
+    assert {name: slim[name] for name in figures} == {name: plain[name] for name in figures}
+    with torch.no_grad():
+        mean = trainer.model.eval()(data.columns["pixel_values"]).logits.double().softmax(-1).numpy()
+    expected = classification_metrics(mean, data.columns["labels"].numpy())
+    del expected["ece_bins"]
+    assert {name: slim[f"eval_mean_{name}"] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("preprocess", [None, lambda logits, labels: logits.argmax(-1)])
+def test_batches_that_stay_apart_have_the_same_figures(tmp_path, preprocess):
+    data, shapes = images(22), []
+
+    def own(found):
+        shapes.append([type(part).__name__ for part in (found.predictions, found.label_ids)])
+        predictions = np.concatenate(found.predictions) if isinstance(found.predictions, list) else found.predictions
+        return {"sum": float(predictions.sum())}
+
+    found = []
+    for together in (True, False):
+        args = arguments(tmp_path, per_device_eval_batch_size=5, eval_do_concat_batches=together)
+        trainer = ScoreVITrainer(tiny_vit(), args, train_dataset=data, eval_dataset=data, compute_metrics=own,
+                                 preprocess_logits_for_metrics=preprocess)  # fmt: skip
+        metrics = trainer.evaluate()
+        output = trainer.predict(data)
+        found.append(({k: v for k, v in metrics.items() if not k.endswith(("_runtime", "_second", "_time"))}, output))
+    (figures, whole), (others, parts) = found
+    assert figures == others and "eval_nll" in figures and "eval_sum" in figures
+    assert shapes == [["ndarray", "ndarray"]] * 2 + [["list", "list"]] * 2
+    assert [len(part) for part in parts.predictions] == [len(part) for part in parts.label_ids] == [5, 5, 5, 5, 2]
+    assert np.array_equal(np.concatenate(parts.predictions), whole.predictions)
+    assert torch.equal(parts.predictive.probs, whole.predictive.probs)
+
+
+def test_a_regression_s_batches_may_stay_apart(tmp_path):
+    x = torch.randn(22, 2, generator=torch.Generator().manual_seed(0))
+    data = Examples(x=x, labels=x.sum(1))
+    found = []
+    for together in (True, False):
+        args = arguments(tmp_path, per_device_eval_batch_size=5, eval_do_concat_batches=together)
+        found.append(ScoreVITrainer(LinearRegression(2, 1.0), args, train_dataset=data, eval_dataset=data).evaluate())
+    assert found[0]["eval_mse"] == pytest.approx(found[1]["eval_mse"], rel=1e-6)
+
+
+def test_outputs_that_are_not_finite_are_named(tmp_path):
+    data = images(6)
+    data.columns["pixel_values"][4] = torch.nan
+    trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path), train_dataset=images(6), eval_dataset=data)
+    with pytest.raises(ValueError, match="outputs for example 4 are not finite"):
+        trainer.evaluate()
+
+
 def test_prediction_loss_only(tmp_path):
     t = ScoreVITrainer(
         tiny_vit(), arguments(tmp_path, prediction_loss_only=True), train_dataset=images(), eval_dataset=images(6)

@@ -67,3 +67,33 @@ def test_figures_do_not_depend_on_groups_but_the_number_of_draws_made_does(tmp_p
     # 23 examples in batches of 4: six batches, or three pairs of them; evaluated, then predicted.
     assert len(many_seeds) == 2 * 6 * 3 and len(few_seeds) == 2 * 3 * 3
     assert set(many_seeds) == set(few_seeds)
+
+
+def test_a_group_holds_no_more_bytes_than_it_may():
+    rows = torch.zeros(20, 100)  # 400 bytes each
+    loader = DataLoader([{"x": row, "more": [row[:1]]} for row in rows], batch_size=2)
+    for most, size in ((404 * 6, 3), (404 * 4 + 1, 2), (404 * 2, 1), (1, 1), (10**9, 9)):
+        batches = GroupedBatches(loader, 9, most)
+        sizes = [len(batches.group) for _ in batches]
+        assert max(sizes) == size and len(sizes) == 10
+    growing = DataLoader([torch.zeros(1 + 99 * (i > 3)) for i in range(8)], batch_size=1)
+    batches = GroupedBatches(growing, 8, 1000)
+    assert max(sum(batch.nbytes for batch in batches.group) for _ in batches) <= 1000 + 400
+    # Where another process holds more, this one groups as that does.
+    batches = GroupedBatches(loader, 9, 404 * 6, lambda own: own + 1)
+    assert max(len(batches.group) for _ in batches) == 2
+
+
+def test_an_evaluation_holds_large_inputs_batch_by_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_scorevi.training.evaluating_trainer._GROUP_BYTES", 2 * (8 * 8 * 4 + 8))
+    data, held = images(9), []
+    trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path, per_device_eval_batch_size=1), train_dataset=data)
+    predict = ScoreVITrainer._predict_group
+
+    def counted(own, model, group, ignore_keys):
+        held.append(len(group))
+        return predict(own, model, group, ignore_keys)
+
+    monkeypatch.setattr(ScoreVITrainer, "_predict_group", counted)
+    trainer.evaluate(data)
+    assert held == [2, 2, 2, 2, 1]

@@ -51,13 +51,17 @@ def test_killed_runs_resume_bit_for_bit_and_lose_nothing():
 
 @dataclass
 class Run:
-    """A run in forked processes, of `learning_rate` to tell it from others; `death` is the event it dies before."""
+    """
+    A run in forked processes, of `learning_rate` to tell it from others; `death` is the event it dies before, and
+    `limited` whether it deletes checkpoints.
+    """
 
     folder: Path
     kind: str = "single"
     policy: str = "all"
     learning_rate: float = 0.02
     resume: bool = False
+    limited: bool = True
     death: int | None = None
 
     def trainer(self) -> ScoreVITrainer:
@@ -66,9 +70,10 @@ class Run:
             model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"]))
         settings = {"max_steps": STEPS[-1], "save_strategy": "steps", "save_steps": 2, "curvature_interval": 2}
         settings |= {"per_device_train_batch_size": 3 if self.kind == "ddp" else 6, "eval_num_samples": 2}
+        settings |= POLICIES[self.policy] | ({} if self.limited else {"save_total_limit": None})
         return ScoreVITrainer(
             model,
-            arguments(self.folder, **settings | POLICIES[self.policy], learning_rate=self.learning_rate),
+            arguments(self.folder, **settings, learning_rate=self.learning_rate),
             train_dataset=images(18),
             eval_dataset=images(6, seed=1),
             posterior_config=PosteriorConfig(init_std=0.05),
@@ -159,15 +164,17 @@ class Trials:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self._known: dict[tuple[str, str, float], tuple[dict[str, torch.Tensor], Path, float, int]] = {}
+        self._known: dict[tuple[str, str, float, bool], tuple[dict[str, torch.Tensor], Path, float, int]] = {}
 
-    def uninterrupted(self, kind: str, policy: str, rate: float) -> tuple[dict[str, torch.Tensor], Path, float, int]:
+    def uninterrupted(
+        self, kind: str, policy: str, rate: float, limited: bool = True
+    ) -> tuple[dict[str, torch.Tensor], Path, float, int]:
         """The final state, the folder, the seconds it took, and how many events there were."""
-        key = kind, policy, rate
+        key = kind, policy, rate, limited
         if key not in self._known:
-            folder = self.home / f"{kind}-{policy}-{rate}"
-            result, begin = folder.with_suffix(".safetensors"), time.monotonic()
-            state = Run(folder, *key).finish(result)
+            folder = self.home / f"{kind}-{policy}-{rate}-{limited}"
+            result, begin = folder.with_name(f"{folder.name}.safetensors"), time.monotonic()
+            state = Run(folder, kind, policy, rate, limited=limited).finish(result)
             seconds = time.monotonic() - begin
             with safe_open(result, "pt") as file:
                 self._known[key] = state, folder, seconds, int(file.metadata()["events"])
@@ -186,6 +193,10 @@ class Trials:
             shutil.copytree(self.uninterrupted(kind, policy, other)[1], folder)
             before = steps_in(folder)
         run = Run(folder, kind, policy, rate)
+
+        def written_by(learning_rate: float) -> set[int]:
+            return {step for step in steps_in(folder) if self.is_of(kind, policy, learning_rate, folder, step)}
+
         by_event = chance.random() < 0.7
         if by_event:
             run.death = chance.randrange(1, events + 1)
@@ -196,8 +207,7 @@ class Trials:
         # Whatever moment it was: what stands is whole, of the one run or of the other, and nothing is lost.
         recover(folder)
         assert not list(folder.glob("incomplete-*")), what
-        ours = {step for step in steps_in(folder) if self.is_of(kind, rate, folder, step)}
-        theirs = {step for step in steps_in(folder) if self.is_of(kind, other, folder, step)}
+        ours, theirs = written_by(rate), written_by(other)
         assert ours | theirs == steps_in(folder), what
         if policy == "all":
             assert before <= steps_in(folder), what
@@ -209,15 +219,15 @@ class Trials:
         resumed = Run(folder, kind, policy, rate, resume=bool(ours))
         assert same(resumed.finish(result), final), what
         assert steps_in(folder) == steps_in(reference), what
-        assert all(self.is_of(kind, rate, folder, step) for step in steps_in(folder)), what
+        assert written_by(rate) == steps_in(folder), what
         assert not list(folder.glob("incomplete-*")), what
         shutil.rmtree(folder)
         return what
 
-    def is_of(self, kind: str, rate: float, folder: Path, step: int) -> bool:
-        """Whether it is the checkpoint of that run; which of them are kept does not change them."""
+    def is_of(self, kind: str, policy: str, rate: float, folder: Path, step: int) -> bool:
+        """Whether it is the checkpoint of that run."""
         name = f"checkpoint-{step}"
-        return same(tensors(folder / name), tensors(self.uninterrupted(kind, "all", rate)[1] / name))
+        return same(tensors(folder / name), tensors(self.uninterrupted(kind, policy, rate, limited=False)[1] / name))
 
 
 def main() -> None:

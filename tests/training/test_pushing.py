@@ -1,5 +1,6 @@
 import json
 import re
+import time
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModelForImageClassification
 
 from hf_scorevi import BayesianModel, PushError, ScoreVITrainer
-from hf_scorevi.hub import read_evaluations
+from hf_scorevi.hub import network, read_evaluations
 from hf_scorevi.training import pushing
-from tests.hub_server import Fault, HubServer, online
+from tests.hub_server import Fault, HubServer, online, run_client
+from tests.hub_server.server import Answer
 from tests.models import arguments, images, tiny_vit
 
 REPO = "user/tiny"
@@ -189,3 +191,102 @@ def test_what_is_told_of_the_run_is_its_settings_and_names_of_the_hub(hub, tmp_p
     assert (card.data.base_model, card.data.datasets) == ("user/base", ["user/rows"])
     assert {(r.dataset_type, r.dataset_split) for r in card.data.eval_results} == {("user/rows", "train")}
     assert str(tmp_path) not in card.content
+
+
+def answers(hub, pattern, body=None, seconds=0):
+    """Where that matches, let something else than the Hub answer, or the Hub do what it is asked and be silent."""
+    answer = hub.answer
+
+    def other(request, signed):
+        if re.search(pattern, f"{request.method} {request.path}") is None:
+            return answer(request, signed)
+        if body is not None:
+            return Answer(body, 200, {"Content-Type": "application/json"})
+        found = answer(request, signed)
+        time.sleep(seconds)
+        return found
+
+    hub.answer = other
+
+
+def test_a_hub_that_takes_a_commit_and_never_answers_costs_a_warning(hub, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(network, "SILENCE", 1.0)
+    answer = hub.answer
+    answers(hub, "POST .*/commit/", seconds=120)
+    run = trainer(tmp_path / "out", num_train_epochs=5, save_strategy="steps", save_steps=3, eval_strategy="no")
+    start = time.monotonic()
+    run.train()
+    run.save_model()
+    assert time.monotonic() - start < 60
+    assert run.state.global_step == 15
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    for number in (3, 6, 9, 12, 15):
+        folder = tmp_path / "out" / f"checkpoint-{number}"
+        assert f"{folder} could not be pushed to user/tiny: The Hub has " in text
+        assert f"hf-scorevi push {folder} user/tiny" in text
+    assert "The Hub has not answered for 1 seconds; what it was sent may have arrived all the same." in text
+    assert (
+        "The Hub has just left another push without an answer." in text
+    )  # those that waited do not wait as long again
+    assert f"hf-scorevi push {tmp_path / 'out'} user/tiny" in text
+    for folder in (tmp_path / "out", tmp_path / "out" / "checkpoint-15"):
+        assert BayesianModel.from_pretrained(folder).stored.method["steps"] == 15
+    hub.answer = answer
+    run.push_to_hub()
+    assert BayesianModel.from_pretrained(REPO).stored.method["steps"] == 15
+
+
+def test_a_process_ends_though_a_push_in_the_background_is_never_answered(hub):
+    answers(hub, "POST .*/commit/", seconds=300)
+    code = """
+        from hf_scorevi.hub import network
+        from tests.training.test_pushing import trainer
+        network.SILENCE = 1.0
+        run = trainer("out", hub_strategy="every_save", max_steps=3, eval_strategy="no")
+        run._finish_current_push = lambda: None
+        run.train()
+        print("trained")
+    """
+    assert "trained" in run_client(hub, code)
+
+
+@pytest.mark.parametrize("body", [b"null", b'{"files": 7}', b"<html>Log in</html>"])
+@pytest.mark.parametrize("pattern", ["POST /api/repos/create", "POST .*/commit/"])
+def test_a_hub_that_answers_nonsense_costs_a_warning(hub, tmp_path, caplog, pattern, body):
+    answer = hub.answer
+    answers(hub, pattern, body)
+    run = trainer(tmp_path / "out", max_steps=1, hub_strategy="end", save_strategy="no", eval_strategy="no")
+    run.train()
+    run.save_model()
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert f"hf-scorevi push {tmp_path / 'out'} user/tiny" in text
+    assert ("The Hub cannot be reached now: The answer is not that of a Hub" in text) == ("create" in pattern)
+    assert BayesianModel.from_pretrained(tmp_path / "out").stored.method["steps"] == 1
+    with pytest.raises(PushError, match=r"could not be pushed to user/tiny: (?s:.*)hf-scorevi push"):
+        run.push_to_hub()
+    hub.answer = answer
+    run.push_to_hub()
+    assert BayesianModel.from_pretrained(REPO).stored.method["steps"] == 1
+
+
+def test_what_is_said_by_name_replaces_our_own_guess_and_people_s_later_words_stay(hub, tmp_path):
+    run = trainer(tmp_path / "out", max_steps=1, hub_strategy="end", save_strategy="no", eval_strategy="no")
+    run.train()
+    run.evaluate()
+    run.push_to_hub(license="mit")
+    assert (ModelCard.load(REPO).data.pipeline_tag, ModelCard.load(REPO).data.license) == (
+        "image-classification",
+        "mit",
+    )
+    run.create_model_card(tasks="image-feature-extraction", license="apache-2.0")
+    own = ModelCard.load(tmp_path / "out" / "README.md")
+    assert (own.data.pipeline_tag, own.data.license) == ("image-feature-extraction", "apache-2.0")
+    run.push_to_hub()
+    pushed = ModelCard.load(REPO)
+    assert (pushed.data.pipeline_tag, pushed.data.license) == ("image-feature-extraction", "apache-2.0")
+    assert {result.task_type for result in pushed.data.eval_results} == {"image-feature-extraction"}
+    hub.commit(REPO, {"README.md": pushed.content.replace("license: apache-2.0", "license: gpl-3.0")})
+    run.push_to_hub()
+    last = ModelCard.load(REPO)
+    assert (last.data.pipeline_tag, last.data.license) == ("image-feature-extraction", "gpl-3.0")
+    assert {result.task_type for result in last.data.eval_results} == {"image-feature-extraction"}
