@@ -93,6 +93,10 @@ class NoiseVariance:
         self._sum, self._passes = self._sum / self._passes, 1
         return [self._sum]
 
+    def forget_observed(self) -> None:
+        """Of passes that no `update` followed: the step was not taken."""
+        self._sum, self._passes = None, 0
+
     def update(self) -> None:
         """Move σ² by what was observed since the last time; what is not finite is left out."""
         found, self._sum = self._sum, None

@@ -112,6 +112,20 @@ class Posterior:
             precision.append(std**-2)
         return cls(params, family(values, precision, config.rank))
 
+    def adopt(self, former: Posterior) -> set[str]:
+        """Take over the precisions of weights that `former` has too, the same tensors, and return their names."""
+        if type(self.family) is not type(former.family):
+            return set()
+        parameters, kept = former.parameters(), set()
+        position = {name: i for i, name in enumerate(former.names)}
+        for suffix, values in self.family.state().items():
+            others = former.family.state()[suffix]
+            for i, (name, p) in enumerate(self.parameters().items()):
+                if parameters.get(name) is p and others[position[name]].shape == values[i].shape:
+                    values[i] = others[position[name]]
+                    kept.add(name)
+        return kept
+
     @property
     def num_weights(self) -> int:
         """D, the number of Bayesian weights."""

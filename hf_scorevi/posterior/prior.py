@@ -30,6 +30,14 @@ class GaussianPrior:
         self.learn_std = learn_std
         self.scale = list(self.std)
 
+    def adopt(self, former: GaussianPrior, names: Sequence[str], former_names: Sequence[str], kept: set[str]) -> None:
+        """Take over μ and σ of the weights named in `kept`; both lists of names are in the order of the tensors."""
+        position = {name: i for i, name in enumerate(former_names)}
+        for i, name in enumerate(names):
+            if name in kept:
+                j = position[name]
+                self.mean[i], self.std[i], self.scale[i] = former.mean[j], former.std[j], former.scale[j]
+
     @property
     def precision(self) -> list[float]:
         """1/σ_j²."""

@@ -53,8 +53,8 @@ class ScoreVITrainingArguments(TrainingArguments):
             Use one draw of the weights for all micro-batches and processes of an optimizer step, so that the result
             does not depend on how its batch is split. Fresh draws are better: more samples for nothing.
         loss_is_likelihood (`bool`, defaults to `False`):
-            Declare that a loss of your own (`compute_loss_func`, an overridden `compute_loss`, that of a module of your
-            own) is the mean over its micro-batch of a negative log-likelihood in nats. Without it such a loss is
+            Declare that a loss of your own (`compute_loss_func`, an overridden `compute_loss`, that of a module you
+            wrote) is the mean over its micro-batch of a negative log-likelihood in nats. Without it such a loss is
             compared, in the first steps, with the cross-entropy or squared error of the model's outputs, and refused
             where it is another. `PosteriorConfig(num_data=...)` says of how many terms, if not one an example.
         eval_num_samples (`int`, defaults to 16):

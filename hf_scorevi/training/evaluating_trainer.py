@@ -21,6 +21,7 @@ from ..batch_norm import (
     kept_running_statistics,
     refresh_running_statistics,
 )
+from ..errors import InputError
 from ..heads import Head, base_of, find_head
 from ..hub import Evaluation, describe_data
 from ..posterior import Posterior, PosteriorConfig, draw_seed
@@ -109,6 +110,11 @@ class EvaluatingTrainer(PushingTrainer):
         super().__init__(*args, **kwargs)
 
     def _plain_model(self) -> nn.Module:
+        if self.model is None:
+            raise InputError(
+                "The trainer has no model: a hyperparameter search leaves none. Set the best run's hyperparameters in "
+                "trainer.args and call trainer.train(), or begin with a new trainer."
+            )
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def _follow_model(self) -> bool:
@@ -155,6 +161,8 @@ class EvaluatingTrainer(PushingTrainer):
         for inputs in group:
             _, outputs, labels = self._pass_over(model, inputs, ignore_keys)
             found[id(inputs)] = self._prediction_of(outputs, labels)
+        # Which transformers may have found out by these very labels.
+        self._calibration.independent = self._problem_type == "multi_label_classification"
         for draw in range(self.args.eval_num_samples):
             with self._sampled(draw), self._statistics_of(draw):
                 for inputs in group:
@@ -238,13 +246,12 @@ class EvaluatingTrainer(PushingTrainer):
         What depends on the weights and is taken from training data, if they have moved since it last was: batch
         normalisation's statistics, of the mean, and then the noise of the predictive.
         """
+        self._follow_model()
         if self._batch_norm_stale and self._gathers_statistics:
-            self._follow_model()
             self._gather_statistics()
             self._batch_norm_stale = False
         likelihood = self.likelihood
         if self._noise_stale and likelihood is not None and likelihood.learns_noise and self.train_dataset is not None:
-            self._follow_model()
             self._measure_noise(likelihood)
             self._noise_stale = False
 
@@ -314,6 +321,11 @@ class EvaluatingTrainer(PushingTrainer):
         with kept_running_statistics(self.model):
             self._draw_statistics[draw].restore()
             yield
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As `Trainer`'s, of the model as it stands."""
+        self._follow_model()
+        return super().evaluate(*args, **kwargs)
 
     def evaluation_loop(
         self,
@@ -416,7 +428,6 @@ class EvaluatingTrainer(PushingTrainer):
         """
         self._refresh()
         head, noise = self.head, self._noise
-        independent = self._problem_type == "multi_label_classification"
         if self.args.prediction_loss_only:
             self._make_collector = None  # there is nothing to tell of an example
         elif head is not None and head.kind == "gaussian":
@@ -425,7 +436,10 @@ class EvaluatingTrainer(PushingTrainer):
                 kind = ForecastCollector if head.forecasts else RegressionCollector
                 self._make_collector = lambda: kind(noise, (0.05, 0.5, 0.95), return_logits)
         else:
-            self._make_collector = lambda: ClassCollector(self._temperature, independent, False, return_logits)
+            # Made after the first pass, by which transformers may find out what the labels are.
+            self._make_collector = lambda: ClassCollector(
+                self._temperature, self._problem_type == "multi_label_classification", False, return_logits
+            )
         try:
             prediction = PosteriorPrediction(*super().predict(test_dataset, ignore_keys, metric_key_prefix))  # type: ignore[arg-type]
         finally:

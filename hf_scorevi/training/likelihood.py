@@ -7,7 +7,7 @@ A wrong scale is silent and ruins every variance, so a loss that is not known to
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,15 @@ class Likelihood:
         """−log p of a term, in nats, where the mean loss is `loss`."""
         return loss if self.noise is None else loss * self.loss_scale + self.noise.log_normaliser
 
+    def go_on_from(self, former: Likelihood) -> None:
+        """Take over the noise that was learned so far, if it is of the same kind."""
+        own, other = self.noise, former.noise
+        if own is None or other is None or not own.learned or own.granularity != other.granularity:
+            return
+        if other.learned and self.windowed == former.windowed:
+            other.forget_observed()
+            self.noise, self.measured = other, former.measured
+
     def stored(self) -> dict[str, Any]:
         """As `posterior_config.json` has it."""
         values: dict[str, Any] = {"kind": self.kind, "loss_scale": self.loss_scale}
@@ -98,16 +107,30 @@ def stored_likelihood(stored: StoredPosterior) -> Likelihood | None:
 
 
 def resolve_likelihood(
-    model: nn.Module, config: PosteriorConfig, train_dataset: Dataset | None, num_weights: int
+    model: nn.Module,
+    config: PosteriorConfig,
+    train_dataset: Dataset | None,
+    num_weights: int,
+    declared: bool = False,
 ) -> Likelihood:
     """
     The likelihood of `model`'s loss on `train_dataset`.
+
+    Args:
+        declared: the loss is the user's own, who says that it is a negative log-likelihood.
 
     Raises:
         ValueError: the loss is no likelihood, `noise_variance` does not go with it, or the number of data is not known
             or zero.
     """
-    head = find_head(model, squared_error=config.noise_variance != "auto")
+    try:
+        head = find_head(model, squared_error=config.noise_variance != "auto")
+    except ValueError:
+        if not declared:
+            raise
+        head = Head()
+    if declared:
+        head = replace(head, kind="nll")
     if head.kind == "nll" and config.noise_variance != "auto":
         raise ValueError(
             f"PosteriorConfig(noise_variance=...) is for mean-squared-error losses; that of {type(model).__name__} "

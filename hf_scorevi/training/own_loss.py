@@ -68,7 +68,7 @@ class LossCheck:
     """
 
     def __init__(self, source: str, head: Head, counted: bool, declared: bool, lenient: bool, half: bool) -> None:
-        self._source, self._head, self._counted = source, head, counted
+        self._source, self.head, self._counted = source, head, counted
         self._declared, self._lenient = declared, lenient
         self._tolerance = _HALF_TOLERANCE if half else _TOLERANCE
         self._left = _PASSES
@@ -77,7 +77,7 @@ class LossCheck:
     @property
     def target(self) -> str:
         """What the batch calls the head's target."""
-        return self._head.target
+        return self.head.target
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
@@ -119,7 +119,7 @@ class LossCheck:
             if abs(value - expected) <= self._tolerance * abs(expected) + 1e-6:
                 self._refuse_scale(name, target)
                 return
-        if list(likelihoods) == [_SQUARED] and self._head.kind == "nll":  # a regression of the user's own
+        if list(likelihoods) == [_SQUARED] and self.head.kind == "nll":  # a regression of the user's own
             self._left = 0
             self._refuse_unknown()
             return
@@ -134,7 +134,7 @@ class LossCheck:
         """The logits, or what else the head predicts."""
         if isinstance(outputs, Tensor):
             return outputs
-        for name in (self._head.prediction, "logits"):
+        for name in (self.head.prediction, "logits"):
             found = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
             if isinstance(found, Tensor):
                 return found
@@ -147,8 +147,8 @@ class LossCheck:
         if prediction is None or not isinstance(target, Tensor) or not prediction.is_floating_point():
             return {}
         prediction, found = prediction.float(), {}
-        if self._head.kind == "gaussian":
-            target = self._head.observed(target)
+        if self.head.kind == "gaussian":
+            target = self.head.observed(target)
             if target.numel() == prediction.numel():
                 found[_SQUARED] = F.mse_loss(prediction.reshape(target.shape), target.float())
         elif not target.is_floating_point():
@@ -166,18 +166,18 @@ class LossCheck:
 
     def _refuse_scale(self, name: str, target: Tensor) -> None:
         """The likelihood is known, but not of how many terms it is taken to be."""
-        if self._head.kind == "nll" and name == _SQUARED:
+        if self.head.kind == "nll" and name == _SQUARED:
             raise InputError(
                 f"The loss that {self._source} gives is the mean squared error of its outputs, which is a likelihood "
                 "only with a noise variance: give PosteriorConfig(noise_variance='model'), by which it is learned, or "
                 "a number."
             )
         labels = target[0].numel() if name == _BINARY else 1
-        if labels != (self._head.terms or labels) and not self._counted:
+        if labels != (self.head.terms or labels) and not self._counted:
             raise InputError(
                 f"The loss that {self._source} gives is a mean over {labels} labels an example, which are so many "
-                "terms of the likelihood: set problem_type='multi_label_classification' in the model's config, or give "
-                "PosteriorConfig(num_data=examples times labels)."
+                "terms of the likelihood: set problem_type='multi_label_classification' in the model's config, or "
+                "give PosteriorConfig(num_data=examples times labels)."
             )
 
     def _refuse_unknown(self) -> None:

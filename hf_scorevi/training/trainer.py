@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import DataCollator, EvalPrediction, TrainerCallback
-from transformers.utils import logging
+from transformers.utils import find_labels, logging
 
 from ..batch_norm import frozen_running_statistics
 from ..errors import InputError
-from ..heads import base_of
+from ..heads import Head, base_of
 from ..hub import StoredPosterior, load_posterior
 from ..inference import (
     ClosedFormUpdate,
@@ -69,6 +69,19 @@ _METHOD_ARGUMENTS = (
     "inner_steps",
     "inner_learning_rate",
     "seed",
+)
+
+
+# What an update is made of; the other settings it is given as it goes.
+_UPDATE_ARGUMENTS = (
+    "objective",
+    "update",
+    "proximal_weight",
+    "proximal_growth",
+    "proximal",
+    "score_norm",
+    "inner_steps",
+    "inner_learning_rate",
 )
 
 
@@ -128,25 +141,104 @@ class ScoreVITrainer(PosteriorTrainer):
         # compute_loss_func. So each loss here is a mean over its micro-batch, and is divided.
         self.model_accepts_loss_kwargs = False
         self.add_callback(_StepHook(self))
+        self._optimizer_given = self.optimizer is not None
         self._build_posterior()
-        head = self.head
-        if args.label_names is None and head is not None and head.target != "labels":
-            self.label_names = [head.target]  # of which the Trainer knows nothing
+        self._name_labels()
 
     def _build_posterior(self) -> None:
         """Posterior, prior and update over the model as it stands."""
-        params = select_parameters(self.model, self.posterior_config.target, self.posterior_config.exclude)
+        params = self._selected()
         upcast(self.model, params, autocast=self.args.bf16 or self.args.fp16)
         self._posterior_model, self._base = self._plain_model(), None
         self.posterior = Posterior.initialise(params, self.posterior_config)
         self.prior: GaussianPrior = initial_prior(self.model, self.posterior, self.posterior_config)
+        self._shape = _shape_of(self.posterior_config)
         self.likelihood: Likelihood | None = None
+        self._likelihood_head: Head | None = None
         self._own_loss: str | None = None
         self._loss_check: LossCheck | None = None
         self.update: PosteriorUpdate | None = None
+        self._update_settings: list[Any] = []
         self._window: Window | None = None
 
+    def _selected(self) -> dict[str, nn.Parameter]:
+        """The weights that are to have a posterior, of the model as it stands."""
+        config = self.posterior_config
+        if config.target == "custom":  # of a checkpoint, which does not hold the callable, but what it chose
+            names = set(self.posterior.names)
+            return {name: p for name, p in self.model.named_parameters() if name in names}
+        return select_parameters(self.model, config.target, config.exclude)
+
+    def _renew(self, training: bool) -> None:
+        """
+        Posterior, prior and update over the model as it stands, where that is another than they were made of, or has
+        other weights. Those that are still there keep what they have learned.
+
+        Args:
+            training: what is trainable decides. Otherwise weights that were frozen since keep their posterior.
+        """
+        plain, former, prior = self._plain_model(), self.posterior, self.prior
+        same = plain is self._posterior_model
+        if same and self.is_fsdp_enabled:  # whose weights `Posterior.follow` takes up
+            return
+        shaped = self._shape == _shape_of(self.posterior_config)
+        present = self._selected() if training else dict(self.model.named_parameters())
+        still = all(present.get(name) is p for name, p in former.parameters().items())
+        if same and shaped and still and not (training and len(present) > len(former.names)):
+            return
+        likelihood = self.likelihood
+        self._build_posterior()
+        kept = self.posterior.adopt(former) if shaped else set()
+        self.prior.adopt(prior, self.posterior.names, former.names, kept)
+        if same:
+            self.likelihood = likelihood
+        if likelihood is not None and self.model_init is None and (lost := [n for n in former.names if n not in kept]):
+            logger.warning(
+                f"The model has changed since it was trained or loaded: {len(lost)} weights, e.g. {lost[0]}, are no "
+                "longer there or no longer trainable, and what their posterior had learned is dropped."
+            )
+        self._evaluated_step = -1
+        self._batch_norm_stale = self._noise_stale = False
+        refuse_unsupported(self)
+        self._name_labels()
+        if not same and self.place_model_on_device:
+            self._move_model_to_device(self.model, self.args.device)
+            self.posterior.to_params_device()
+
+    def _drop_stale(self) -> None:
+        """What the Trainer keeps from one training to the next, where it is of another model, or of fewer weights."""
+        if self.is_fsdp_enabled:
+            return
+        if self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False) is not self._plain_model():
+            self.model_wrapped = self.model
+        if self.optimizer is not None and not self._optimizer_given:
+            held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+            if any(p.requires_grad and id(p) not in held for p in self.model.parameters()):
+                self.optimizer = None
+
+    def _name_labels(self) -> None:
+        """What of a batch are labels, and what of a data set the model takes, by the model as it stands."""
+        self._signature_columns = None
+        if self.args.label_names is not None:
+            return
+        head = self.head
+        if head is not None and head.target != "labels":
+            self.label_names = [head.target]  # of which the Trainer knows nothing
+        else:
+            self.label_names = find_labels(type(base_of(self._plain_model())))
+
+    def _warn_of_unfrozen(self) -> None:
+        """Of weights that became trainable since the training began."""
+        if self.is_fsdp_enabled or self.posterior_config.target == "custom":
+            return
+        if new := [name for name in self._selected() if name not in set(self.posterior.names)]:
+            logger.warning_once(
+                f"{len(new)} weights have become trainable, e.g. {new[0]}, and have no posterior: call train() again, "
+                "which gives them one, and keeps that of the others."
+            )
+
     def _follow_model(self) -> bool:
+        self._renew(training=False)
         followed = super()._follow_model()
         if followed:
             self.prior.follow(self.posterior)
@@ -159,9 +251,12 @@ class ScoreVITrainer(PosteriorTrainer):
     def _prepare_update(self) -> None:
         """What moves the posterior, once there are data and the weights are where they are trained."""
         self._follow_model()
-        if self.update is not None:
+        weight, settings = self._resolved_likelihood().weight, [getattr(self.args, name) for name in _UPDATE_ARGUMENTS]
+        if self.update is not None and settings == self._update_settings:
+            self.update.likelihood_weight = weight
             return
-        parts = self.posterior, self.prior, self._resolved_likelihood().weight
+        self._update_settings = settings
+        parts = self.posterior, self.prior, weight
         if self.args.objective != "score":
             self.update = ElboUpdate(*parts, stick_the_landing=self.args.objective == "elbo_stl")
             return
@@ -172,20 +267,35 @@ class ScoreVITrainer(PosteriorTrainer):
             self.update = ClosedFormUpdate(*parts, schedule, self.args.inner_loop())
 
     def _resolved_likelihood(self) -> Likelihood:
-        """The scale of the data term."""
-        if self.likelihood is None:
-            self.likelihood = resolve_likelihood(
-                self.model, self.posterior_config, self.train_dataset, self.posterior.num_weights
-            )
-        return self.likelihood
+        """The scale of the data term: of the last training, or of what one would now begin with."""
+        return self._fresh_likelihood() if self.likelihood is None else self.likelihood
+
+    def _fresh_likelihood(self) -> Likelihood:
+        """By the data and the model as they are. A noise that was learned of the same outputs is gone on with."""
+        declared = self.args.loss_is_likelihood and own_loss(self, ScoreVITrainer.compute_loss) is not None
+        found = resolve_likelihood(
+            self.model, self.posterior_config, self.train_dataset, self.posterior.num_weights, declared
+        )
+        former = self.likelihood
+        if former is not None and self.head == self._likelihood_head:
+            found.go_on_from(former)
+        return found
+
+    def _set_likelihood(self) -> None:
+        self.likelihood = self._fresh_likelihood()
+        self._likelihood_head = self.head
 
     # Training
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
-        if self._posterior_model is not self._plain_model():  # a new model from model_init
-            self._build_posterior()
+        self._renew(training=True)
+        self._drop_stale()
         self._check_loss()
-        self._resolved_likelihood()  # what cannot be a likelihood is refused before anything is prepared
+        self._set_likelihood()  # what cannot be a likelihood is refused before anything is prepared
+        self._evaluated_step = -1
+        if self.recalibration is not None:
+            logger.warning("The recalibration is of other weights than training will leave, and is dropped.")
+            self.recalibration = None
         output = super()._inner_training_loop(*args, **kwargs)
         require_finite_weights(self.model, self.state.global_step)
         self._refresh()
@@ -312,7 +422,10 @@ class ScoreVITrainer(PosteriorTrainer):
         if window.gradient_scale < 1 or not self._scaled:
             self._require_finite(loss, "training loss", inputs)
         if self._loss_check is not None:
-            self._loss_check.compare(loss * self.current_gradient_accumulation_steps, target)
+            noise = None if self.likelihood is None else self.likelihood.noise
+            if noise is None or noise.value is None or not noise.value.dim():  # or the residuals are weighted by it
+                loss_check, loss_check.head = self._loss_check, self.head or self._loss_check.head
+                loss_check.compare(loss * self.current_gradient_accumulation_steps, target)
         return loss
 
     def _items_in(self, inputs: Mapping[str, Any]) -> Tensor | None:
@@ -400,6 +513,8 @@ class ScoreVITrainer(PosteriorTrainer):
             torch._foreach_mul_(grads, 1 / passes)
         if window.statistic is not None and not self.is_fsdp_enabled:
             average_(grads)
+        if self.head != self._likelihood_head:  # transformers decides some by the first batch
+            self._set_likelihood()
         noise = self._resolved_likelihood().noise
         if window.statistic is not None and noise is not None:
             average_(noise.observed())
@@ -446,10 +561,13 @@ class ScoreVITrainer(PosteriorTrainer):
         posterior, stored = load_posterior(folder, self.model)  # first: a damaged one leaves the model alone
         self._load_from_checkpoint(str(folder))
         self.posterior, self.posterior_config, self._base = posterior, stored.config, stored.base
+        self._shape = _shape_of(stored.config)
         self._follow_model()
         self.prior = initial_prior(self.model, self.posterior, self.posterior_config)
-        self.likelihood = stored_likelihood(stored)
+        self.likelihood, self._likelihood_head = stored_likelihood(stored), self.head
         self.update = None
+        self._evaluated_step = -1
+        self._batch_norm_stale = self._noise_stale = False
 
     def _require_resumable(self, folder: str) -> None:
         before, self.likelihood = self.likelihood, None  # for data that are others than those of an earlier training
@@ -498,6 +616,9 @@ class _StepHook(TrainerCallback):
         if trainer.args.bf16 or trainer.args.fp16:  # a pass over all weights
             warn_if_rounded(posterior_figures(trainer.posterior, trainer.prior)["std_relative_mean"], trainer.args)
 
+    def on_epoch_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._trainer._warn_of_unfrozen()
+
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self._trainer._begin_window()
 
@@ -506,3 +627,10 @@ class _StepHook(TrainerCallback):
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         refuse_pruning(self._trainer.model)
+
+
+def _shape_of(config: PosteriorConfig) -> tuple[Any, ...]:
+    """What of a configuration a posterior and its prior are made of."""
+    chosen = [config.target, config.exclude]
+    names = [list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value for value in chosen]
+    return config.family, config.rank, config.init_std, config.prior_mean, config.prior_std, *names

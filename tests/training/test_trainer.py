@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -75,18 +76,22 @@ def freeze_batch_norm(model: nn.Module) -> None:
             module.training = False
 
 
+def multiplied(factor, outputs, labels, num_items_in_batch):
+    return factor * nn.functional.cross_entropy(outputs["logits"], labels)
+
+
 def test_a_wrong_likelihood_scale_would_be_seen(tmp_path):
-    """The comparison above can fail: with the stock scaling, ResNet's gradient is four times too large."""
+    """The comparison above can fail: a sum over the accumulated batches makes the gradient four times too large."""
     norms = []
-    for accepts in (False, True):
+    for batches in (1, 4):
         trainer = ScoreVITrainer(
             tiny_resnet(),
             arguments(tmp_path, max_steps=1, max_grad_norm=0, per_device_train_batch_size=6, optim="sgd",
                       gradient_accumulation_steps=4, learning_rate=0.0, share_noise=True, logging_strategy="steps",
-                      logging_steps=1),
+                      logging_steps=1, loss_is_likelihood=True),
             train_dataset=images(),
+            compute_loss_func=partial(multiplied, batches),
         )  # fmt: skip
-        trainer.model_accepts_loss_kwargs = accepts
         trainer.train()
         norms.append(trainer.state.log_history[0]["grad_norm"])
     assert norms[1] / norms[0] == pytest.approx(4, rel=0.05)
