@@ -36,9 +36,10 @@ class RunningStatistics:
         self._values = [buffer.clone() for buffer in self._buffers]
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Put them back."""
-        for buffer, value in zip(self._buffers, self._values, strict=True):
+    def restore(self, model: nn.Module | None = None) -> None:
+        """Put them back, or into a copy of the model."""
+        buffers = self._buffers if model is None else RunningStatistics(model)._buffers
+        for buffer, value in zip(buffers, self._values, strict=True):
             buffer.copy_(value)
 
 
@@ -49,7 +50,10 @@ def kept_running_statistics(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        before.restore()
+        try:
+            before.restore()
+        finally:
+            before.restore()  # should that have been interrupted
 
 
 @contextmanager
@@ -60,15 +64,22 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     layers = _layers(model)
     momenta = [m.momentum for m in layers]
     counts = [None if m.num_batches_tracked is None else m.num_batches_tracked.clone() for m in layers]
+
+    def restore() -> None:
+        for m, momentum, count in zip(layers, momenta, counts, strict=True):
+            m.momentum = momentum
+            if count is not None and m.num_batches_tracked is not None:
+                m.num_batches_tracked.copy_(count)
+
     try:
         for m in layers:
             m.momentum = 0.0
         yield
     finally:
-        for m, momentum, count in zip(layers, momenta, counts, strict=True):
-            m.momentum = momentum
-            if count is not None and m.num_batches_tracked is not None:
-                m.num_batches_tracked.copy_(count)
+        try:
+            restore()
+        finally:
+            restore()  # should that have been interrupted
 
 
 @torch.no_grad()

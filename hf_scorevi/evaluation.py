@@ -279,6 +279,7 @@ class _Evaluator(PosteriorTrainer):
         self.posterior, self.posterior_config = model.posterior, model.posterior_config
         self.likelihood = stored_likelihood(model.stored)
         self.posterior.to_params_device()
+        self._kept = model._kept
         self._stored = model.stored
 
     def _stored_posterior(self) -> StoredPosterior:

@@ -38,6 +38,7 @@ from .posthoc import Recalibration
 from .prediction import Predictor
 from .predictive import ForecastOutput
 from .recalibration import fit_recalibration
+from .twin import Kept, Twins, derive_anew
 
 __all__ = ["BayesianModel"]
 
@@ -72,6 +73,8 @@ class BayesianModel(Predictor):
         recalibration: Recalibration | None = None,
     ) -> None:
         self.model = model.eval()
+        derive_anew(model)
+        self._kept = Kept(model)
         self.posterior = posterior
         self.evaluations = list(evaluations)
         self.recalibration = recalibration
@@ -132,6 +135,7 @@ class BayesianModel(Predictor):
             repo_id: where to; default: the folder's name.
             kwargs: as `push_to_hub` takes them.
         """
+        self.posterior.require_mean()
         with saved_aside(folder) as aside:
             save_mean(self.model, aside)
         save_posterior(folder, self.model, self.posterior, self.stored)
@@ -210,6 +214,7 @@ class BayesianModel(Predictor):
             PushError: the Hub refused or broke off; the message says why.
         """
         with TemporaryDirectory() as folder:
+            self.posterior.require_mean()
             save_mean(self.model, folder)
             save_posterior(folder, self.model, self.posterior, self.stored)
             write_evaluations(folder, self.evaluations, self.recalibration)
@@ -299,9 +304,13 @@ class BayesianModel(Predictor):
 
     @contextmanager
     def sample(self, seed: int = 0) -> Iterator[nn.Module]:
-        """The model with the weights of one draw inside the `with`, and its mean again after it."""
-        with self.posterior.sampled(draw_seed(seed, 0), self.posterior_scale):
-            yield self.model
+        """
+        A model with the weights of one draw, which shares what is not Bayesian with `model`; that holds the mean all
+        the while. It is an ordinary model, to be copied or called from other threads.
+        """
+        yield Twins(self.model, self.posterior, self._kept, evaluate=False).drawn(
+            draw_seed(seed, 0), self.posterior_scale, last=True
+        )
 
     def merge_and_unload(self, seed: int = 0, *, use_mean: bool = False) -> PreTrainedModel:
         """
@@ -324,6 +333,6 @@ class BayesianModel(Predictor):
                 "Merging into a quantised base would round the draw away. Load the adapter onto the base in full "
                 "precision first: BayesianModel.from_pretrained(folder, base_model=model)."
             )
-        with nullcontext() if use_mean else self.sample(seed):
-            drawn = copy.deepcopy(self.model)
+        with nullcontext(self.model) if use_mean else self.sample(seed) as drawn:
+            drawn = copy.deepcopy(drawn)
         return drawn.merge_and_unload()  # type: ignore[operator]

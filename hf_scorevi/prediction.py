@@ -31,6 +31,7 @@ from .predictive import (
     generated_paths,
     vectorised_outputs,
 )
+from .twin import Kept, Twin, Twins
 
 __all__ = ["Draws", "Predictor"]
 
@@ -54,7 +55,7 @@ class Draws:
     levels: Sequence[float] = ()
     paths: int | None = None  # a draw, of a forecaster
     seed: int = 0  # of the noise in paths
-    prepare: Callable[[], None] | None = None
+    prepare: Callable[[nn.Module], None] | None = None
 
 
 class Predictor:
@@ -74,6 +75,8 @@ class Predictor:
     recalibration: Recalibration | None = None
     num_samples: int = 16
     seed: int = 0
+    _kept: Kept
+    _leaves_traces: bool | None = None  # whether passes leave something in the modules, once that is known
 
     @property
     def device(self) -> torch.device:
@@ -275,18 +278,19 @@ class Predictor:
         temperature = 1.0 if recalibration is None else recalibration.temperature
         return Draws(seeds, self.posterior_scale, temperature, at_once, samples, logits, levels, seed=seed)
 
-    def _refresher(self, batches: Sequence[Batch] | None, draws: Draws) -> Callable[[], None] | None:
+    def _refresher(self, batches: Sequence[Batch] | None, draws: Draws) -> Callable[[nn.Module], None] | None:
         if batches is None:
             return None
         if draws.at_once > 1:
             raise ValueError("batch_norm_batches goes with one draw at a time: leave out draws_at_once.")
-        return lambda: refresh_running_statistics(self.model, map(self._moved, batches))
+        return lambda model: refresh_running_statistics(model, map(self._moved, batches))
 
     def _predict_group(
         self, batches: Sequence[Batch], draws: Draws, on_pass: Callable[[], Any] = lambda: None, first: int = 0
     ) -> list[PredictiveOutput | RegressionOutput]:
         """`first`: how many batches there were before these."""
-        self.model.eval()
+        if self.model.training:
+            self.model.eval()
         collectors = [self._collector(draws, first + i) for i in range(len(batches))]
         for outputs in self._outputs(batches, draws, first):
             for collector, output in zip(collectors, outputs, strict=True):
@@ -298,23 +302,40 @@ class Predictor:
         generates = self._generates
         numbers = {id(batch): first + i for i, batch in enumerate(batches)}
 
-        def output_of(batch: Batch, seed: int) -> Any:
+        def output_of(model: nn.Module, batch: Batch, seed: int) -> Any:
             if generates:
-                return generated_paths(self._base, batch, draws.paths, mix(seed, numbers[id(batch)]))
-            return self._output_of(self.model(**batch))
+                return generated_paths(base_of(model), batch, draws.paths, mix(seed, numbers[id(batch)]))
+            return self._output_of(model(**batch))
 
         if draws.seeds is None:
-            yield [output_of(batch, draws.seed) for batch in batches]
+            self.posterior.require_mean()
+            yield self._mean_outputs(batches, lambda model, batch: output_of(model, batch, draws.seed))
         elif draws.at_once == 1:
-            yield from drawn_outputs(
-                self.model, self.posterior, draws.seeds, draws.scale, batches, output_of, draws.prepare
-            )
+            twins = Twins(self.model, self.posterior, self._kept)
+            yield from drawn_outputs(twins, draws.seeds, draws.scale, batches, output_of, draws.prepare)
         elif generates:
             raise ValueError(f"{type(self._base).__name__} samples paths one draw at a time: leave out draws_at_once.")
         else:
+            parts = self.model, self.posterior
             for start in range(0, len(draws.seeds), draws.at_once):
                 seeds = draws.seeds[start : start + draws.at_once]
-                yield from vectorised_outputs(self.model, self.posterior, seeds, draws.scale, batches, self._output_of)
+                yield from vectorised_outputs(*parts, seeds, draws.scale, batches, self._output_of, self._kept)
+
+    def _mean_outputs(self, batches: Sequence[Batch], output_of: Callable[[nn.Module, Batch], Any]) -> list[Any]:
+        """
+        Of the model itself, unless its passes leave something in its modules, which draws would find there; that is seen
+        in a twin first.
+        """
+        if self._leaves_traces is False and not self._generates:
+            return [output_of(self.model, batch) for batch in batches]
+        twin = Twin(self.model, {}, self._kept)
+        model = twin.fold()
+        if self._leaves_traces is None:
+            twin.watch()
+        outputs = [output_of(model, batch) for batch in batches]
+        if self._leaves_traces is None:
+            self._leaves_traces = twin.leaves_traces()
+        return outputs
 
     def _collector(self, draws: Draws, number: int) -> ClassCollector | PathCollector | RegressionCollector:
         keep = draws.samples or draws.logits

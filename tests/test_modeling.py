@@ -1,9 +1,17 @@
+import copy
+import os
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForImageClassification
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig, ScoreVITrainer
+from tests.interrupts import interrupted
 from tests.models import arguments, images, tiny_vit
 
 PIXELS = images(9, seed=3).columns["pixel_values"]
@@ -81,6 +89,90 @@ def test_sample_lends_an_ordinary_model_and_takes_it_back(folder):
         probs = drawn(pixel_values=PIXELS).logits.softmax(-1)
     assert torch.allclose(probs, model.predict(pixel_values=PIXELS, num_samples=1, seed=2).probs, atol=1e-6)
     assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
+
+
+def test_a_draw_is_an_ordinary_model_beside_the_mean(folder, tmp_path):
+    model = BayesianModel.from_pretrained(folder)
+    asked = {"pixel_values": PIXELS, "num_samples": 3, "seed": 1}
+    mean = {name: value.clone() for name, value in model.model.state_dict().items()}
+    out, of_mean = model.predict(**asked).probs, model.predict(pixel_values=PIXELS, use_mean=True).probs
+    with torch.no_grad(), model.sample(seed=2) as drawn, model.sample(seed=3) as other:
+        logits = drawn(pixel_values=PIXELS).logits
+        assert torch.equal(model.predict(**asked).probs, out)
+        assert torch.equal(model.predict(pixel_values=PIXELS, use_mean=True).probs, of_mean)
+        assert not torch.equal(other(pixel_values=PIXELS).logits, logits)
+        copied, pickled, whole = copy.deepcopy(drawn), pickle.loads(pickle.dumps(drawn)), copy.deepcopy(model)
+        assert all(torch.equal(value, mean[name]) for name, value in copy.deepcopy(model.model).state_dict().items())
+        model.save_pretrained(tmp_path / "mean")
+        drawn.save_pretrained(tmp_path / "draw")
+    saved = AutoModelForImageClassification.from_pretrained(tmp_path / "draw")
+    for one in (drawn, copied, pickled, saved.eval()):
+        assert torch.equal(one(pixel_values=PIXELS).logits, logits)
+    with torch.no_grad():
+        copied.classifier.weight.zero_()  # it shares nothing
+    assert torch.equal(whole.predict(**asked).probs, out)
+    assert torch.equal(BayesianModel.from_pretrained(tmp_path / "mean").predict(**asked).probs, out)
+    assert all(torch.equal(value, mean[name]) for name, value in model.model.state_dict().items())
+
+
+def test_it_predicts_whatever_mode_it_was_loaded_in(folder):
+    asked = {"pixel_values": PIXELS, "num_samples": 3, "seed": 1}
+    expected = BayesianModel.from_pretrained(folder).predict(**asked).probs
+    with torch.inference_mode():
+        model = BayesianModel.from_pretrained(folder)
+        assert torch.equal(model.predict(**asked).probs, expected)
+    assert torch.equal(model.predict(**asked).probs, expected)
+    with torch.no_grad(), model.sample(0) as drawn:
+        drawn(pixel_values=PIXELS)
+    with torch.inference_mode():
+        assert torch.equal(BayesianModel.from_pretrained(folder).predict(**asked).probs, expected)
+
+
+def test_an_interrupt_of_a_prediction_loses_nothing(folder):
+    model = BayesianModel.from_pretrained(folder)
+    mean = {name: value.clone() for name, value in model.model.state_dict().items()}
+    asked = {"pixel_values": PIXELS, "num_samples": 3, "seed": 1}
+    expected = model.predict(**asked).probs
+    at, step, found = 1, 1, 0
+    while interrupted(lambda: model.predict(**asked), at):
+        assert all(torch.equal(value, mean[name]) for name, value in model.model.state_dict().items())
+        found += 1
+        at += step
+        step = 1 + at // 10  # everywhere at first, then here and there
+    assert found > 50 and at > 10_000
+    assert torch.equal(model.predict(**asked).probs, expected)
+
+
+SERVER_REQUESTS = int(os.environ.get("HF_SCOREVI_TEST_REQUESTS", "48"))
+
+
+def test_threads_share_a_model_as_those_of_a_web_server_do(folder, tmp_path):
+    """Every answer is the serial one, bit for bit."""
+    model = BayesianModel.from_pretrained(folder)
+    kinds = ["draws", "mean", "together", "mean", "sample", "calls"]
+
+    def answer(request):
+        kind, seed = "save" if request % 16 == 7 else kinds[request % len(kinds)], request % 5
+        pixels = PIXELS[: 1 + seed]
+        if kind == "mean":
+            return model.predict(pixel_values=pixels, use_mean=True).probs
+        if kind == "sample":
+            with torch.no_grad(), model.sample(seed) as drawn:
+                return drawn(pixel_values=pixels).logits
+        if kind == "save":
+            model.save_pretrained(target := tmp_path / f"{threading.get_ident()}-{request}")
+            found = load_file(target / "model.safetensors")
+            return torch.cat([found[name].flatten() for name in sorted(found)])
+        if kind == "calls":
+            return model(pixel_values=pixels).logits
+        at_once = 2 if kind == "together" else 1
+        return model.predict(pixel_values=pixels, num_samples=4, seed=seed, draws_at_once=at_once).samples
+
+    requests = range(SERVER_REQUESTS)
+    expected = [answer(request) for request in requests]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(answer, requests))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_a_model_without_an_adapter_has_nothing_to_merge(folder):

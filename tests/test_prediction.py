@@ -52,9 +52,9 @@ def test_batches_share_draws_whatever_their_groups(model, monkeypatch):
 
 def test_draws_are_made_once_a_group(model, monkeypatch):
     seeds = []
-    sampled = Posterior.sampled
+    draw_ = Posterior.draw_
     monkeypatch.setattr(
-        Posterior, "sampled", lambda self, seed, scale: seeds.append(seed) or sampled(self, seed, scale)
+        Posterior, "draw_", lambda self, weights, seed, scale: seeds.append(seed) or draw_(self, weights, seed, scale)
     )
     model.predict_dataset(DATA, batch_size=2, num_samples=3, seed=7)
     assert seeds == [draw_seed(7, draw) for draw in range(3)]

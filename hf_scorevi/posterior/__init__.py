@@ -4,7 +4,7 @@ from .config import PosteriorConfig
 from .divergence import kl_to_prior, mean_variance, posterior_figures
 from .families import FAMILIES, ClosedFormFamily, GaussianFamily, LowRankGaussian
 from .noise import draw_seed, mix, standard_normal
-from .posterior import Posterior, weight_scales
+from .posterior import Drawn, Posterior, weight_scales
 from .prior import GaussianPrior
 from .selection import select_parameters
 from .shards import local, named_parameters
@@ -14,6 +14,7 @@ from .temperature import resolve_temperature
 __all__ = [
     "FAMILIES",
     "ClosedFormFamily",
+    "Drawn",
     "GaussianFamily",
     "GaussianPrior",
     "LowRankGaussian",

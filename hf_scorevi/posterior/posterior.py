@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from .families import FAMILIES, PRECISION_RANGE, GaussianFamily
 from .noise import mix, standard_normal
 from .shards import Shards, local, named_parameters
 
-__all__ = ["Posterior"]
+__all__ = ["Drawn", "Posterior"]
 
 # Elements that one fused pass over tensors may cover: bounds the temporaries of noise and prior at 16 MB.
 _BUCKET_ELEMENTS = 1 << 22
@@ -41,7 +40,7 @@ class Posterior:
         self.names = list(params)
         self.family = family
         self.after_change: Callable[[], None] = _nothing
-        self._drawn = False
+        self._drawn: list[Tensor] | None = None  # the mean, while a draw stands in the weights
         self._bind(list(params.values()))
 
     def _bind(self, parameters: list[nn.Parameter]) -> None:
@@ -158,13 +157,13 @@ class Posterior:
     @torch.no_grad()
     def score(self, values: Sequence[Tensor]) -> list[Tensor]:
         """∇ log q = −Λ(θ − m) at the weights `values`, in the order and shapes of `params`."""
-        return [self.family.multiply(i, m - x) for i, (m, x) in enumerate(zip(self.params, values, strict=True))]
+        return [self.family.multiply(i, m - x) for i, (m, x) in enumerate(zip(self.mean, values, strict=True))]
 
     @torch.no_grad()
     def log_prob(self, values: Sequence[Tensor]) -> float:
         """log q at the weights `values`, in nats."""
         terms = []
-        for i, (score, m, x) in enumerate(zip(self.score(values), self.params, values, strict=True)):
+        for i, (score, m, x) in enumerate(zip(self.score(values), self.mean, values, strict=True)):
             terms.append(self.family.log_det(i) + (score * (x - m)).sum(dtype=torch.float64).item())
         return 0.5 * (self._total(terms) - self.num_weights * math.log(2 * math.pi))
 
@@ -186,7 +185,7 @@ class Posterior:
         if type(self.family) is not type(other.family):
             raise ValueError(f"KL of a {self.family.name} to a {other.family.name} posterior is not implemented.")
         terms = []
-        for i, (m, n) in enumerate(zip(self.params, other.params, strict=True)):
+        for i, (m, n) in enumerate(zip(self.mean, other.mean, strict=True)):
             shift = m - n
             quadratic = (shift * other.family.multiply(i, shift)).sum(dtype=torch.float64).item()
             log_det = self.family.log_det(i) - other.family.log_det(i)
@@ -208,55 +207,111 @@ class Posterior:
         noise = standard_normal(shapes, self.params[index[0]].device, mix(seed, number))
         return [self.shards.part(i, e) for i, e in zip(index, noise, strict=True)]
 
-    @contextmanager
-    def sampled(self, seed: int, scale: float = 1.0) -> Iterator[Sample]:
+    @property
+    def mean(self) -> list[Tensor]:
+        """m, of the shapes of `params`: the weights, or what is kept of them while a draw stands in their place."""
+        return self.params if self._drawn is None else self._drawn
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a draw stands in the weights."""
+        return self._drawn is not None
+
+    def require_mean(self) -> None:
+        """
+        Raises:
+            RuntimeError: a draw stands in the weights.
+        """
+        if self.drawn:
+            raise RuntimeError("The weights are a draw at the moment, not the mean: leave the draw's `with` first.")
+
+    def sampled(self, seed: int, scale: float = 1.0) -> Drawn:
         """
         The model with weights of one draw, θ = m + scale·Λ^(−½)ε, inside the `with`; the mean, bit for bit, after it,
-        whatever happens inside.
+        whatever happens inside. Draws stand in the weights themselves, as training needs it; to predict, a `Twin` has
+        them in its own.
 
         Raises:
             RuntimeError: a draw is in place already, and another would be made around it.
         """
-        if self._drawn:
-            raise RuntimeError("The weights are a draw already; leave its `with` (or predict with it as it is) first.")
-        self._drawn = True
-        with torch.no_grad():
-            mean = [p.detach().clone() for p in self.params]
-        try:
-            self._perturb_(seed, scale)
-            yield Sample(self.params, mean, self._changed)
-        finally:
-            with torch.no_grad():
-                torch._foreach_copy_(self.params, mean)
-            mean.clear()  # a `Sample` that is still at hand would keep it
-            self._drawn = False
-            self._changed()
+        return Drawn(self, seed, scale)
 
     @torch.no_grad()
-    def _perturb_(self, seed: int, scale: float) -> None:
+    def draw_(self, weights: Sequence[Tensor], seed: int, scale: float = 1.0) -> None:
+        """Write the draw of `seed` into `weights`, of the shapes of `params`."""
+        torch._foreach_copy_(weights, self.mean)
+        self._add_noise_(weights, seed, scale)
+
+    @torch.no_grad()
+    def _add_noise_(self, weights: Sequence[Tensor], seed: int, scale: float) -> None:
         for number, index in enumerate(self.buckets):
             noise = self.bucket_noise(seed, number)
             self.family.scale_noise_(noise, index)
-            torch._foreach_add_([self.params[i] for i in index], noise, alpha=scale)
-        self._changed()
+            torch._foreach_add_([weights[i] for i in index], noise, alpha=scale)
 
-    def _changed(self) -> None:
+    @torch.no_grad()
+    def restore_(self) -> None:
+        """Put the mean back, if a draw stands in the weights; may be called again where it was interrupted."""
+        kept = self._drawn
+        if kept is not None:
+            torch._foreach_copy_(self.params, kept)
+            self.changed()
+            self._drawn = None
+
+    def changed(self) -> None:
+        """To be called whenever weights were written."""
         torch.clear_autocast_cache()  # or a surrounding autocast would go on with the weights it has cast before
         self.after_change()
 
 
-class Sample:
-    """One draw, while it stands in the model."""
+class Drawn:
+    """
+    A draw in the weights of a posterior, while its `with` lasts.
 
-    def __init__(self, params: list[Tensor], mean: list[Tensor], changed: Callable[[], None]) -> None:
-        self._params, self._mean, self._changed = params, mean, changed
+    An exception can come between any two instructions (Ctrl-C): the mean is kept before the first weight changes, and
+    restoring it can be done twice.
+    """
+
+    def __init__(self, posterior: Posterior, seed: int, scale: float) -> None:
+        self._posterior, self._seed, self._scale = posterior, seed, scale
+        self._mean: list[Tensor] | None = None
+
+    @torch.no_grad()
+    def __enter__(self) -> Drawn:
+        posterior = self._posterior
+        if posterior._drawn is not None:
+            raise RuntimeError("The weights are a draw already; leave its `with` (or predict with it as it is) first.")
+        self._mean = [p.detach().clone() for p in posterior.params]
+        try:
+            posterior._drawn = self._mean
+            posterior._add_noise_(posterior.params, self._seed, self._scale)
+            posterior.changed()
+            return self
+        except BaseException:
+            self._restore()
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._restore()
+        finally:
+            self._restore()  # nothing to do, unless that was interrupted
+
+    def __del__(self) -> None:
+        self._restore()  # nothing to do, unless `__exit__` was never begun
+
+    def _restore(self) -> None:
+        if self._mean is not None and self._posterior._drawn is self._mean:
+            self._posterior.restore_()
+        self._mean = None  # whoever still has this object would keep it
 
     @torch.no_grad()
     def flip_(self) -> None:
         """θ → 2m − θ: the antithetic draw, m − Λ^(−½)ε."""
-        torch._foreach_neg_(self._params)
-        torch._foreach_add_(self._params, self._mean, alpha=2)
-        self._changed()
+        params = self._posterior.params
+        torch._foreach_neg_(params)
+        torch._foreach_add_(params, self._mean, alpha=2)
+        self._posterior.changed()
 
 
 def weight_scales(params: Sequence[Tensor], shards: Shards | None = None) -> list[float]:

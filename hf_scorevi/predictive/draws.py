@@ -1,4 +1,4 @@
-"""Forward passes under posterior draws: one after another in the model itself, or several at once by `torch.func`."""
+"""Forward passes under posterior draws: one after another, or several at once by `torch.func`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
-from ..batch_norm import kept_running_statistics
 from ..posterior import Posterior
+from ..twin import Folded, Kept, Twin, Twins, require_weights
 
 __all__ = ["drawn_outputs", "vectorised_outputs"]
 
@@ -21,29 +21,28 @@ Output = TypeVar("Output")  # a tensor, or several
 
 
 def drawn_outputs(
-    model: nn.Module,
-    posterior: Posterior,
+    twins: Twins,
     seeds: Sequence[int],
     scale: float,
     batches: Sequence[Batch],
-    output_of: Callable[[Batch, int], Output],
-    prepare: Callable[[], None] | None = None,
+    output_of: Callable[[nn.Module, Batch, int], Output],
+    prepare: Callable[[nn.Module], None] | None = None,
 ) -> Iterator[list[Output]]:
     """
     For each draw the outputs of all `batches`, so that the cost of drawing is shared between them.
 
     Args:
+        twins: of the model, which stays as it is.
         seeds: one a draw.
         scale: of the posterior's standard deviations.
-        output_of: the model's output for a batch, under the draw with this seed.
-        prepare: called with each draw's weights in place, for instance to gather batch normalisation's statistics.
+        output_of: the output for a batch of a model with the draw's weights, and of this seed.
+        prepare: called with each of these models first, for instance to gather batch normalisation's statistics.
     """
-    for seed in seeds:
-        with posterior.sampled(seed, scale), kept_running_statistics(model):
-            if prepare is not None:
-                prepare()
-            outputs = [output_of(batch, seed) for batch in batches]
-        yield outputs
+    for number, seed in enumerate(seeds, 1):
+        model = twins.drawn(seed, scale, last=number == len(seeds))
+        if prepare is not None:
+            prepare(model)
+        yield [output_of(model, batch, seed) for batch in batches]
 
 
 def vectorised_outputs(
@@ -53,23 +52,25 @@ def vectorised_outputs(
     scale: float,
     batches: Sequence[Batch],
     output_of: Callable[[Any], Output],
+    kept: Kept | None = None,
 ) -> Iterator[list[Output]]:
     """
     As `drawn_outputs`, in one pass for all draws, whose weights are held side by side. What comes before the first
     Bayesian weight is computed once: of a posterior over the head alone the body.
     """
+    require_weights(model, posterior)
     weights = {
         name: torch.empty(len(seeds), *p.shape, dtype=p.dtype, device=p.device)
         for name, p in zip(posterior.names, posterior.params, strict=True)
     }
     for i, seed in enumerate(seeds):
-        with posterior.sampled(seed, scale):
-            torch._foreach_copy_([stack[i] for stack in weights.values()], posterior.params)
+        posterior.draw_([stack[i] for stack in weights.values()], seed, scale)
     found = []
     for batch in batches:
+        folded = Folded(Twin(model, {}, kept))  # in which the weights can be exchanged while others use the model
 
-        def forward(drawn: dict[str, Tensor], batch: Batch = batch) -> Any:
-            return output_of(functional_call(model, drawn, kwargs=dict(batch)))
+        def forward(drawn: dict[str, Tensor], folded: Folded = folded, batch: Batch = batch) -> Any:
+            return output_of(functional_call(folded, {f"model.{k}": v for k, v in drawn.items()}, kwargs=dict(batch)))
 
         found.append(vmap(forward)(weights))
     for i in range(len(seeds)):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+# `generate` draws from the global random state, which all threads share.
+_GLOBAL_STATE = threading.Lock()
 
 __all__ = ["generated_paths"]
 
@@ -18,6 +23,7 @@ def generated_paths(model: nn.Module, batch: Mapping[str, Any], paths: int | Non
     Sample paths of the distribution of a transformers forecaster, under the weights in place.
 
     Args:
+        model: which no other thread uses, since `paths` is set in it.
         batch: arguments of its `generate`.
         paths: for each window; default: `num_parallel_samples` of its configuration.
         seed: of the samples; the global random state stays as it is.
@@ -26,7 +32,7 @@ def generated_paths(model: nn.Module, batch: Mapping[str, Any], paths: int | Non
         (paths, B, H, C), in the units of `past_values`.
     """
     device = next(model.parameters()).device
-    with _parallel_samples(model, paths), _seeded(device, seed):
+    with _parallel_samples(model, paths), _GLOBAL_STATE, _seeded(device, seed):
         sequences = model.generate(**batch).sequences  # type: ignore[operator]
     sequences = sequences.transpose(0, 1)
     return sequences if sequences.dim() == 4 else sequences.unsqueeze(-1)
@@ -34,19 +40,19 @@ def generated_paths(model: nn.Module, batch: Mapping[str, Any], paths: int | Non
 
 @contextmanager
 def _parallel_samples(model: nn.Module, number: int | None) -> Iterator[None]:
-    """PatchTSMixer reads it from the model, the others from the configuration."""
+    """PatchTSMixer reads it from the model, the others from the configuration, which others may share."""
     if number is None:
         yield
         return
-    holders: list[Any] = [model.config, *([model] if hasattr(model, "num_parallel_samples") else [])]
-    before = [holder.num_parallel_samples for holder in holders]
+    before: Any = vars(model).copy()
     try:
-        for holder in holders:
-            holder.num_parallel_samples = number
+        model.config = copy.copy(before["config"])
+        model.config.num_parallel_samples = number
+        if "num_parallel_samples" in before:
+            model.num_parallel_samples = number  # type: ignore[assignment]
         yield
     finally:
-        for holder, value in zip(holders, before, strict=True):
-            holder.num_parallel_samples = value
+        vars(model).update({name: before[name] for name in ("config", "num_parallel_samples") if name in before})
 
 
 @contextmanager

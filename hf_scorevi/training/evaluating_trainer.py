@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,7 @@ from ..predictive import (
     RegressionCollector,
     RegressionOutput,
 )
+from ..twin import Kept, Twins, derive_anew
 from .batch_prediction import BatchPrediction, Collector
 from .best_metric import settle_direction
 from .densities import expectation_and_log_density
@@ -44,6 +45,7 @@ from .forecast_prediction import DensityPrediction, GaussianPrediction
 from .grouping import GroupedBatches
 from .likelihood import Likelihood
 from .pushing import PushingTrainer
+from .standing import Weights, refusing_calls
 from .statistics_batches import spread_batches
 
 __all__ = ["EvaluatingTrainer", "PosteriorPrediction"]
@@ -90,6 +92,7 @@ class EvaluatingTrainer(PushingTrainer):
     model: nn.Module
     posterior: Posterior
     posterior_config: PosteriorConfig
+    _kept: Kept
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class EvaluatingTrainer(PushingTrainer):
         self._make_collector, self._batch_prediction, self._details = None, None, ()
         self._batches, self._predicted = None, {}
         self._own_figures: set[str] = set()
+        self._weights = Weights()
         self._calibration = CalibrationMetrics(compute_metrics)
         kwargs["compute_metrics"] = self._calibration
         kwargs["preprocess_logits_for_metrics"] = _keeping_outputs(preprocess_logits_for_metrics)
@@ -163,10 +167,10 @@ class EvaluatingTrainer(PushingTrainer):
             found[id(inputs)] = self._prediction_of(outputs, labels)
         # Which transformers may have found out by these very labels.
         self._calibration.independent = self._problem_type == "multi_label_classification"
-        for draw in range(self.args.eval_num_samples):
-            with self._sampled(draw), self._statistics_of(draw):
+        for draw, drawn in enumerate(self._drawn_models(self.args.eval_num_samples, model)):
+            with self._statistics_of(draw, drawn):
                 for inputs in group:
-                    loss, outputs, _ = self._pass_over(model, inputs, ignore_keys)
+                    loss, outputs, _ = self._pass_over(drawn, inputs, ignore_keys)
                     found[id(inputs)].add(outputs, loss)
         return found
 
@@ -193,7 +197,8 @@ class EvaluatingTrainer(PushingTrainer):
                 loss = loss.detach()
         if head.kind == "gaussian":
             return loss, (head.predicted(outputs), outputs["scale"] if head.normalises else None), labels
-        return loss, expectation_and_log_density(base_of(self._plain_model()), outputs, inputs), labels
+        plain = self.accelerator.unwrap_model(model, keep_torch_compile=False)
+        return loss, expectation_and_log_density(base_of(plain), outputs, inputs), labels
 
     def _prediction_of(self, outputs: Any, labels: Any) -> Prediction:
         """What collects the draws of a batch, given the outputs of the mean."""
@@ -237,9 +242,26 @@ class EvaluatingTrainer(PushingTrainer):
         """Of the predictive."""
         return 1.0 if self.recalibration is None else self.recalibration.temperature
 
-    def _sampled(self, draw: int) -> AbstractContextManager[Any]:
+    def _drawn_models(self, number: int, model: nn.Module | None = None) -> Iterator[nn.Module]:
+        """
+        Models with the weights of the draws of evaluation, one after another in the same memory: twins of the model,
+        which holds the mean meanwhile. Where weights are split (FSDP2), the draws stand in the model itself.
+        """
+        plain = self._plain_model()
+        seeds = [draw_seed(self.args.seed, draw) for draw in range(number)]
         scale = 1.0 if self.recalibration is None else self.recalibration.posterior_scale
-        return self.posterior.sampled(draw_seed(self.args.seed, draw), scale)
+        if self.is_fsdp_enabled:
+            for seed in seeds:
+                with self._weights.drawn(plain, self.posterior, seed, scale):
+                    derive_anew(plain)
+                    yield model or plain
+            derive_anew(plain)
+            return
+        used = plain if model is None else self.accelerator.unwrap_model(model)
+        twins = Twins(used, self.posterior, self._kept, evaluate=False)
+        with refusing_calls(plain):
+            for seed in seeds:
+                yield twins.drawn(seed, scale, last=seed == seeds[-1])
 
     def _refresh(self) -> None:
         """
@@ -248,7 +270,7 @@ class EvaluatingTrainer(PushingTrainer):
         """
         self._follow_model()
         if self._batch_norm_stale and self._gathers_statistics:
-            self._gather_statistics()
+            self._gather_statistics(self._plain_model())
             self._batch_norm_stale = False
         likelihood = self.likelihood
         if self._noise_stale and likelihood is not None and likelihood.learns_noise and self.train_dataset is not None:
@@ -271,10 +293,10 @@ class EvaluatingTrainer(PushingTrainer):
         training = model.training
         model.eval()
         try:
-            for draw in range(_NOISE_DRAWS):
-                with self._sampled(draw), torch.no_grad(), self.compute_loss_context_manager():
+            for draw, drawn in enumerate(self._drawn_models(_NOISE_DRAWS)):
+                with torch.no_grad(), self.compute_loss_context_manager():
                     for found, inputs in zip(draws, batches, strict=True):
-                        outputs = model(**inputs)
+                        outputs = drawn(**inputs)
                         if not head.predicts(outputs):  # a model of the user's own: what was learned will have to do
                             return
                         found.append(head.predicted(outputs).float())
@@ -306,20 +328,20 @@ class EvaluatingTrainer(PushingTrainer):
             collate = self._get_collator_with_removed_columns(collate, description="training")
         return spread_batches(dataset, collate, size, number)
 
-    def _gather_statistics(self) -> None:
+    def _gather_statistics(self, model: nn.Module) -> None:
         """For the weights that are in place."""
         batches = self._training_batches(self.args.train_batch_size, self.args.batch_norm_batches)
         with self.compute_loss_context_manager():
-            refresh_running_statistics(self._plain_model(), (self._prepare_inputs(batch) for batch in batches))
+            refresh_running_statistics(model, (self._prepare_inputs(batch) for batch in batches))
 
     @contextmanager
-    def _statistics_of(self, draw: int) -> Iterator[None]:
-        """Batch normalisation's statistics of one draw, if the evaluation has gathered them; the mean's after it."""
+    def _statistics_of(self, draw: int, model: nn.Module) -> Iterator[None]:
+        """Batch normalisation's statistics of one draw, if the evaluation has gathered them; those before after it."""
         if not self._draw_statistics:
             yield
             return
-        with kept_running_statistics(self.model):
-            self._draw_statistics[draw].restore()
+        with kept_running_statistics(model):
+            self._draw_statistics[draw].restore(model)
             yield
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -336,6 +358,7 @@ class EvaluatingTrainer(PushingTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As `Trainer`'s; `predictions` are the predictive's alone."""
+        derive_anew(self._plain_model())  # weights may have been loaded meanwhile
         self._refresh()
         head, scores = self.head, ()
         if head is not None and (head.kind == "gaussian" or head.forecasts):
@@ -343,10 +366,10 @@ class EvaluatingTrainer(PushingTrainer):
         self._calibration.begin(scores, independent=self._problem_type == "multi_label_classification")
         if self.args.batch_norm_per_draw and self._gathers_statistics:
             self._follow_model()
-            for draw in range(self.args.eval_num_samples):
-                with self._sampled(draw), kept_running_statistics(self.model):
-                    self._gather_statistics()
-                    self._draw_statistics.append(RunningStatistics(self.model))
+            for drawn in self._drawn_models(self.args.eval_num_samples):
+                with kept_running_statistics(drawn):
+                    self._gather_statistics(drawn)
+                    self._draw_statistics.append(RunningStatistics(drawn))
         size = max(1, _GROUP_EXAMPLES // self.args.per_device_eval_batch_size)
         # A forecast is about as large as its context, and of each draw.
         most_bytes = _GROUP_BYTES // (self.args.eval_num_samples if scores else 1)
@@ -363,6 +386,7 @@ class EvaluatingTrainer(PushingTrainer):
             )
         finally:
             self.gather_function = gather
+            self.posterior.restore_()  # if an interrupt came at an unlucky moment
             self._batches, self._predicted, self._draw_statistics = None, {}, []
         own = {f"{metric_key_prefix}_{name}" for name in self._calibration.names}
         self._own_figures = self._own_figures - output.metrics.keys() | own  # type: ignore[union-attr]

@@ -155,14 +155,15 @@ class PosteriorTrainer(EvaluatingTrainer):
         Raises:
             NonFiniteLossError: the mean has weights that are NaN or infinite, and nobody could load it.
         """
-        require_finite_weights(self.model, self.state.global_step)
-        self._refresh()
-        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
-        if plugin is None or "FULL_STATE_DICT" in str(plugin.state_dict_type):
-            super().save_model(output_dir, _internal_call)
-            return
-        self._save(output_dir, self.accelerator.get_state_dict(self.model))
-        self._push_saved(_internal_call)
+        with self._weights.mean(self.posterior):
+            require_finite_weights(self.model, self.state.global_step)
+            self._refresh()
+            plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+            if plugin is None or "FULL_STATE_DICT" in str(plugin.state_dict_type):
+                super().save_model(output_dir, _internal_call)
+                return
+            self._save(output_dir, self.accelerator.get_state_dict(self.model))
+            self._push_saved(_internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         output_dir = output_dir or self.args.output_dir or "."

@@ -35,6 +35,7 @@ from ..posterior import (
     posterior_figures,
     select_parameters,
 )
+from ..twin import Kept
 from .arguments import ScoreVITrainingArguments
 from .checkpointing import load_posterior_into, load_state, save_state
 from .distributed import average_, reoptimize, require_gradient_sync
@@ -150,6 +151,7 @@ class ScoreVITrainer(PosteriorTrainer):
         params = self._selected()
         upcast(self.model, params, autocast=self.args.bf16 or self.args.fp16)
         self._posterior_model, self._base = self._plain_model(), None
+        self._kept = Kept(self._posterior_model)
         self.posterior = Posterior.initialise(params, self.posterior_config)
         self.prior: GaussianPrior = initial_prior(self.model, self.posterior, self.posterior_config)
         self._shape = _shape_of(self.posterior_config)
@@ -296,7 +298,10 @@ class ScoreVITrainer(PosteriorTrainer):
         if self.recalibration is not None:
             logger.warning("The recalibration is of other weights than training will leave, and is dropped.")
             self.recalibration = None
-        output = super()._inner_training_loop(*args, **kwargs)
+        try:
+            output = super()._inner_training_loop(*args, **kwargs)
+        finally:
+            self.posterior.restore_()  # if an interrupt came at an unlucky moment
         require_finite_weights(self.model, self.state.global_step)
         self._refresh()
         return output
@@ -352,11 +357,11 @@ class ScoreVITrainer(PosteriorTrainer):
         for sample in range(self.args.mc_samples):
             seed = window.noise_seed(sample)
             if window.statistic is None:
-                with self.posterior.sampled(seed):
+                with self._weights.drawn(self._posterior_model, self.posterior, seed):
                     run(sync=sample == self.args.mc_samples - 1)
                 continue
             window.statistic.before(seed)
-            with self.posterior.sampled(seed) as draw:
+            with self._weights.drawn(self._posterior_model, self.posterior, seed) as draw:
                 run(sync=False)
                 if window.statistic.pairs:
                     window.statistic.between(seed)

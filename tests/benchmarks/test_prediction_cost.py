@@ -17,6 +17,6 @@ def test_it_measures_time_and_memory(tmp_path: Path, draws_at_once: str) -> None
     assert json.loads((tmp_path / "cost.json").read_text()) == json.loads(json.dumps(found))
     (own,) = found["models"].values()
     assert own["time_ratio"] == own["seconds"]["predicted"] / own["seconds"]["plain"] > 0
-    # The mean, and the noise, which of so small a model covers all weights at once; and each draw's own weights.
-    held = 0 if draws_at_once == "1" else 4
-    assert 1 < own["peak_copies"] - held < 2.5
+    # Each draw's own weights, and the noise, which of so small a model covers all weights at once.
+    held = int(draws_at_once)
+    assert 0.9 < own["peak_copies"] - held < 1.5

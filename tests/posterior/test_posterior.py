@@ -9,6 +9,7 @@ from hf_scorevi import PosteriorConfig
 from hf_scorevi.inference import ScoreStatistic
 from hf_scorevi.posterior import FAMILIES, Posterior, weight_scales
 from hf_scorevi.posterior import posterior as module
+from tests.interrupts import interrupted
 
 
 def small(**config) -> Posterior:
@@ -53,6 +54,73 @@ def test_a_failure_while_perturbing_restores_too(monkeypatch):
     with pytest.raises(RuntimeError, match="out of memory"), q.sampled(1):
         pass
     assert all(torch.equal(p, b) for p, b in zip(q.params, before, strict=True))
+
+
+@pytest.mark.parametrize("family", ["isotropic", "low_rank"])
+def test_an_interrupt_at_any_point_leaves_the_mean(family):
+    q = small(family=family)
+    before = [p.detach().clone() for p in q.params]
+    inside = []
+
+    def draw():
+        with q.sampled(1) as drawn:
+            drawn.flip_()
+            inside.append(q.params[0].detach().clone())
+
+    draw()
+    at = 1
+    while interrupted(draw, at):
+        assert all(torch.equal(p, b) for p, b in zip(q.params, before, strict=True)), at
+        assert not q.drawn and torch.is_grad_enabled(), at
+        at += 1
+    assert at > 300
+    draw()
+    assert torch.equal(inside[-1], inside[0])
+
+
+def test_no_memory_for_the_mean_leaves_it(monkeypatch):
+    q = small()
+    before = [p.detach().clone() for p in q.params]
+
+    def full(self):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "clone", full)
+        with pytest.raises(MemoryError), q.sampled(1):
+            pass
+    assert not q.drawn
+    with q.sampled(1):
+        assert not torch.equal(q.params[0], before[0])
+    assert all(torch.equal(p, b) for p, b in zip(q.params, before, strict=True))
+
+
+def test_a_restoring_that_fails_is_tried_again(monkeypatch):
+    q = small()
+    before = [p.detach().clone() for p in q.params]
+    copies = [RuntimeError("interrupted")]
+    copy = torch._foreach_copy_
+    with pytest.raises(RuntimeError, match="interrupted"), q.sampled(1):
+        monkeypatch.setattr(torch, "_foreach_copy_", lambda *args: _raise(copies.pop()) if copies else copy(*args))
+    assert all(torch.equal(p, b) for p, b in zip(q.params, before, strict=True))
+
+
+def _raise(error):
+    raise error
+
+
+def test_what_is_asked_of_q_inside_a_draw_is_about_its_mean():
+    q = small(init_std=0.5)
+    other = small(init_std=0.4)
+    values = [torch.ones_like(p) for p in q.params]
+    expected = q.log_prob(values), q.kl(other)
+    with q.sampled(1):
+        assert (q.log_prob(values), q.kl(other)) == expected
+        weights = [torch.empty_like(p) for p in q.params]
+        q.draw_(weights, 1)
+        assert all(torch.equal(a, b) for a, b in zip(weights, q.params, strict=True))
+        with pytest.raises(RuntimeError, match="a draw at the moment, not the mean"):
+            q.require_mean()
 
 
 def test_flip_is_the_antithetic_draw():
