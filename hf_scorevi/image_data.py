@@ -36,7 +36,7 @@ def load_rows(problem: str, remedy: str, *args: Any, **kwargs: Any) -> Dataset:
     """`datasets.load_dataset`; whatever goes wrong there is an `InputError` of `problem`, the reason, and `remedy`."""
     try:
         return load_dataset(*args, **kwargs)
-    except (OSError, ValueError, DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: it would run a script
         reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         raise InputError(f"{problem} ({' '.join(str(reason).split()).rstrip('.')}). {remedy}") from error
 
@@ -98,7 +98,6 @@ def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> d
             f"The model's configuration (id2label) calls a class {odd[0]!r}, which is no text. Correct it there: "
             "labels are matched with classes by their names."
         )
-    same = isinstance(feature, ClassLabel) and feature.names == names  # two may be alike, as ImageNet's cranes
     number = {name: i for i, name in enumerate(names)}
     if "int" in feature.dtype and not isinstance(feature, ClassLabel) and not any(map(str.isdecimal, names)):
         number = {str(i): i for i in range(len(names))}
@@ -106,10 +105,10 @@ def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> d
     for value in dataset.unique(column):
         named = isinstance(feature, ClassLabel) and value is not None and 0 <= value < feature.num_classes
         name = feature.names[value] if named else str(value)
-        codes[value] = value if same and named else number.get(name, -1)
+        codes[value] = number.get(name, -1)
         if name not in number:
             unknown.append(name)
-        elif not same and names.count(name) > 1:
+        elif names.count(name) > 1:  # as ImageNet's two cranes
             raise InputError(
                 f"The model's configuration (id2label) calls several classes {name!r}, which is a label of the {what} "
                 "data: give the classes different names there."

@@ -199,7 +199,7 @@ def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
             if not (value is None or all(isinstance(part, str) for part in value)):
                 raise ValueError(f"{name} must be names or globs, not {short(value)}")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-        raise PosteriorCheckpointError(f"{path} is damaged: {short(error)}. {remedy(path)}") from error
+        raise PosteriorCheckpointError(f"{path} is damaged: {short(error).rstrip('.')}. {remedy(path)}") from error
     return stored
 
 
@@ -214,7 +214,7 @@ def base_record(contents: dict[str, Any], folder: Path) -> BaseRecord | None:
     try:
         return None if values is None else BaseRecord.from_dict(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PosteriorCheckpointError(f"{path} is damaged: {short(error)}. {remedy(path)}") from error
+        raise PosteriorCheckpointError(f"{path} is damaged: {short(error).rstrip('.')}. {remedy(path)}") from error
 
 
 def _all_positive(values: Tensor) -> bool:

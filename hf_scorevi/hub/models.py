@@ -334,7 +334,7 @@ def _build_empty(
     """The model that `config`, read from `path`, describes, of weights in memory, and the names of those it lacks."""
     cls = _model_class(config, path)
     with reading(path):
-        with torch.device("meta"), _no_larger_than(weights, path):
+        with without_network(path), torch.device("meta"), _no_larger_than(weights, path):
             keys = keys_of(cls(config), weights.shapes)
         # As they would be in a file of their own, so that transformers does not report all of them as missing.
         state = {keys.get(name, name): tensor for name, tensor in weights.read(weights.shapes)}

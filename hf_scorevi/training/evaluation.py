@@ -101,7 +101,7 @@ class CalibrationMetrics:
     def __call__(self, evaluation: EvalPrediction) -> dict[str, Any]:
         batches: Any = evaluation.predictions
         is_list = isinstance(batches, list)  # eval_do_concat_batches=False
-        outputs = together([batch[:4] for batch in batches]) if is_list else batches[:4]
+        outputs: Any = together([batch[:4] for batch in batches]) if is_list else batches[:4]
         labels: Any = evaluation.label_ids
         self.found = self._figures(*outputs[:3], together(labels) if isinstance(labels, list) else labels)
         metrics: dict[str, Any] = {}
@@ -110,7 +110,7 @@ class CalibrationMetrics:
             metrics |= {f"mean_{name}": value for name, value in self.found["metrics"]["mean"].items()}
         self.names = set(metrics)
         if self.user is not None:
-            users = [users_part(batch) for batch in batches] if is_list else users_part(batches)
+            users: Any = [users_part(batch) for batch in batches] if is_list else users_part(batches)
             own = self.user(EvalPrediction(users, labels, evaluation.inputs, evaluation.losses))
             self.names -= own.keys()
             metrics.update(own)

@@ -156,7 +156,7 @@ class PosteriorTrainer(EvaluatingTrainer):
             NonFiniteLossError: the mean has weights that are NaN or infinite, and nobody could load it.
         """
         with self._weights.mean(self.posterior):
-            require_finite_weights(self.model, self.state.global_step)
+            require_finite_weights(self._plain_model(), self.state.global_step)
             self._refresh()
             plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
             if plugin is None or "FULL_STATE_DICT" in str(plugin.state_dict_type):
@@ -257,6 +257,8 @@ class PosteriorTrainer(EvaluatingTrainer):
         checkpoint = self.state.best_model_checkpoint
         assert checkpoint is not None
         self._load_mean(checkpoint, super()._load_best_model)
+        if self.state.best_global_step != self._evaluated_step:
+            self._evaluated_step = -1  # the last evaluation was of other weights
         # The best mean with the last posterior would be no posterior of anything; nor with the last noise.
         stored = load_posterior_into(self.posterior, checkpoint, self.model)
         self.likelihood = stored_likelihood(stored) or self.likelihood

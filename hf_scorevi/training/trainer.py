@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import DataCollator, EvalPrediction, TrainerCallback
-from transformers.utils import find_labels, logging
+from transformers.utils import logging
+from transformers.utils.generic import find_labels
 
 from ..batch_norm import frozen_running_statistics
 from ..errors import InputError
@@ -183,18 +184,21 @@ class ScoreVITrainer(PosteriorTrainer):
         same = plain is self._posterior_model
         if same and self.is_fsdp_enabled:  # whose weights `Posterior.follow` takes up
             return
-        shaped = self._shape == _shape_of(self.posterior_config)
+        shape = _shape_of(self.posterior_config)
+        shaped, same_prior = self._shape == shape, self._shape[:2] == shape[:2]
         present = self._selected() if training else dict(self.model.named_parameters())
         still = all(present.get(name) is p for name, p in former.parameters().items())
         if same and shaped and still and not (training and len(present) > len(former.names)):
             return
-        likelihood = self.likelihood
+        likelihood, head = self.likelihood, self._likelihood_head
         self._build_posterior()
-        kept = self.posterior.adopt(former) if shaped else set()
-        self.prior.adopt(prior, self.posterior.names, former.names, kept)
+        kept = self.posterior.adopt(former) if shaped or likelihood is not None else set()
+        if same_prior:
+            self.prior.adopt(prior, self.posterior.names, former.names, kept)
         if same:
-            self.likelihood = likelihood
-        if likelihood is not None and self.model_init is None and (lost := [n for n in former.names if n not in kept]):
+            self.likelihood, self._likelihood_head = likelihood, head
+        lost = [] if likelihood is None else [name for name in former.names if name not in kept]
+        if lost and getattr(self, "model_init", None) is None:
             logger.warning(
                 f"The model has changed since it was trained or loaded: {len(lost)} weights, e.g. {lost[0]}, are no "
                 "longer there or no longer trainable, and what their posterior had learned is dropped."
@@ -231,9 +235,12 @@ class ScoreVITrainer(PosteriorTrainer):
 
     def _warn_of_unfrozen(self) -> None:
         """Of weights that became trainable since the training began."""
+        new: list[str] = []
         if self.is_fsdp_enabled or self.posterior_config.target == "custom":
             return
-        if new := [name for name in self._selected() if name not in set(self.posterior.names)]:
+        with contextlib.suppress(ValueError):  # none is trainable any more
+            new = sorted(self._selected().keys() - set(self.posterior.names))
+        if new:
             logger.warning_once(
                 f"{len(new)} weights have become trainable, e.g. {new[0]}, and have no posterior: call train() again, "
                 "which gives them one, and keeps that of the others."
@@ -314,7 +321,9 @@ class ScoreVITrainer(PosteriorTrainer):
 
     def _prepare_optimizer(self) -> None:
         """Groups without weights go, whose settings a sharded checkpoint would lose; Bayesian weights don't decay."""
-        optimizer, names = self.optimizer, {id(p): name for name, p in named_parameters(self._plain_model()).items()}
+        optimizer = self.optimizer
+        assert optimizer is not None
+        names = {id(p): name for name, p in named_parameters(self._plain_model()).items()}
         optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
         bayesian = self.posterior.parameters()
         require_weights(optimizer, bayesian)
@@ -638,4 +647,4 @@ def _shape_of(config: PosteriorConfig) -> tuple[Any, ...]:
     """What of a configuration a posterior and its prior are made of."""
     chosen = [config.target, config.exclude]
     names = [list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value for value in chosen]
-    return config.family, config.rank, config.init_std, config.prior_mean, config.prior_std, *names
+    return config.prior_mean, config.prior_std, config.family, config.rank, config.init_std, *names

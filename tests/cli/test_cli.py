@@ -88,6 +88,19 @@ def test_the_package_imports_its_names_when_they_are_asked_for() -> None:
         hf_scorevi.BayesianModle  # noqa: B018
 
 
+@pytest.mark.parametrize("error", [KeyError("pixel_values"), OverflowError("too large\nto count"), TypeError("odd")])
+def test_whatever_goes_wrong_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(hf_scorevi.hub, "write_card", fail)
+    said = error_of(capsys, "card", folder)
+    assert said.startswith(f"error: {type(error).__name__}: ") and said.count("\n") == 1
+    assert "please report it" in said
+
+
 def test_wrong_usage_is_explained(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measure = ["evaluate", folder, "--dataset", "user/data"]
     for argv, message in (
@@ -96,6 +109,7 @@ def test_wrong_usage_is_explained(folder: Path, tmp_path: Path, capsys: pytest.C
         (["pull", folder], "invalid choice: 'pull' (choose from"),
         ([*measure, "--num-sample", "4"], "unrecognized arguments: --num-sample 4"),
         ([*measure, "--num-samples", "0"], "--num-samples: must be a whole number of at least 1, not '0'"),
+        ([*measure, "--num-samples", str(10**30)], "--num-samples: must be a whole number of at most 1,000,000,000"),
         ([*measure, "--batch-size", "many"], "--batch-size: must be a whole number of at least 1, not 'many'"),
         ([*measure, "--seed", "-1"], "--seed: must be a whole number from 0 to 2**32 - 1, not '-1'"),
         ([*measure, "--json", tmp_path / "no" / "x.json"], "x.json' cannot be written: its folder is missing"),
@@ -189,7 +203,9 @@ def test_a_card_is_written_anew_around_what_people_wrote(folder: Path, capsys: p
     card = path.read_text()
     assert "I like cats." in card and card.endswith("\nAnd dogs.\n")
     assert "A worse" not in card and "A Bayesian" in card and f'from_pretrained("{REPO}")' in card
-    assert "license: mit" in card  # a person's choice is not overruled
+    assert "license: apache-2.0" in card and "license: mit" not in card  # what is said now
+    assert main(["card", str(folder)]) == 0
+    assert "license: apache-2.0" in path.read_text()  # and stays
     assert card.count(OURS) == 1 and (folder / "posterior.png").stat().st_size > 1000
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -397,13 +398,13 @@ def test_what_does_not_go_together_is_said(folder: Path, data: str, capsys: pyte
     assert "folder around it" in usage_error_of(capsys, *own, "--plots", "/nowhere/at/all")
 
 
-def test_classes_whose_names_are_no_text_are_called_by_it_and_gaps_in_their_numbers_named(folder, capsys, tmp_path):
+def test_classes_that_are_called_by_numbers_are_found_and_gaps_in_their_order_named(folder, capsys, tmp_path):
     path, photos = folder / "config.json", tmp_path / "photos"
     for name in ("cat", "5"):
         (photos / name).mkdir(parents=True)
         picture(0, 0).save(photos / name / "a.png")
     config = json.loads(path.read_text())
-    path.write_text(json.dumps(config | {"id2label": {"0": "cat", "1": 5, "2": ["x"]}}))
+    path.write_text(json.dumps(config | {"id2label": {"0": "cat", "1": 5, "2": "fox"}}))
     BayesianModel.from_pretrained(folder)
     assert main(["evaluate", str(folder), "--dataset", str(photos), "--use-cpu", "--num-samples", "2"]) == 0
     assert "2 examples" in capsys.readouterr().out
@@ -412,3 +413,60 @@ def test_classes_whose_names_are_no_text_are_called_by_it_and_gaps_in_their_numb
         assert main([command, str(folder), "--dataset", str(photos), "--use-cpu"]) == 1
         found = capsys.readouterr().err.strip().splitlines()[-1]
         assert found.startswith("error: The model's configuration numbers its classes ['0', '1', '7'], not from 0 on")
+# Labels, columns and images that are not what they should be
+
+
+def table(tmp_path: Path, **columns: list[Any]) -> Path:
+    pd.DataFrame(columns).to_parquet(tmp_path / "table.parquet")
+    return tmp_path / "table.parquet"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id2label": {"0": "cat", "1": ["x"], "2": "fox"}}, "(id2label) calls a class ['x'], which is no text"),
+        ({"id2label": {"0": "cat", "1": None, "2": "fox"}}, "(id2label) calls a class None, which is no text"),
+        ({"id2label": {"0": "cat", "1": "cat", "2": "fox"}}, "calls several classes 'cat', which is a label"),
+        ({"problem_type": "multi_label_classification"}, "predicts labels (its problem_type is multi_label"),
+        ({"problem_type": "regression"}, "predicts numbers (its problem_type is regression)"),
+    ],
+)
+def test_a_configuration_that_does_not_say_what_the_classes_are(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    save_pictures(tmp_path / "photos", 2)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    said = error_of(capsys, command, folder, "--dataset", tmp_path / "photos", "--use-cpu")
+    assert message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({}, ["--label-column", "image"], "cannot both be in the column 'image'"),
+        ({"image": [{"file": "a.png"}] * 2}, [], "has the fields file, and is neither a path nor a file's bytes"),
+        ({"image": [{"bytes": 3, "path": None}] * 2}, [], "is neither a path nor a file's bytes"),
+        ({"image": [[[1, 2], [3]]] * 2}, [], "rows of different lengths"),
+        ({"label": [0.0, 1.0]}, [], "labels that are none of the model's classes: 0.0, 1.0"),
+        ({"label": ["cat", None]}, [], "labels that are none of the model's classes: None"),
+        ({}, ["--dataset", ""], "no data set without a name"),
+    ],
+)
+def test_mistakes_in_a_table_are_one_line(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    columns: dict[str, list[Any]],
+    options: list[str],
+    message: str,
+) -> None:
+    file = table(tmp_path, **({"image": [png(picture(0, 0)), png(picture(1, 1))], "label": ["cat", "dog"]} | columns))
+    said = error_of(capsys, "evaluate", folder, "--dataset", file, "--use-cpu", *options)
+    assert message in said and said.count("\n") == 1

@@ -143,7 +143,7 @@ def test_code_that_a_configuration_names_is_left_alone(whole, trap):
         ({"architectures": ["Evil"], **CODE}, r"config\.json names the architecture 'Evil', .*never executed"),
         ({"architectures": ["AutoModel"], **CODE}, "names the architecture 'AutoModel'"),
         ({"architectures": ["pipeline"]}, "names the architecture 'pipeline'"),
-        ({"architectures": [["ViTModel"]]}, r"config\.json does not describe a model"),
+        ({"architectures": [["ViTModel"]]}, r"config\.json has the architectures \[\['ViTModel'\]\]"),
         ({"architectures": None}, "names the architecture None"),
         ({"architectures": ["BertModel"]}, r"config\.json does not describe a model|no weights for"),
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "asks for the quantisation"),
@@ -350,7 +350,7 @@ def test_a_model_that_its_weights_cannot_fill_is_refused_before_it_is_built(whol
     ("changes", "message"),
     [
         ({"rank": 10**9}, r"has shape \(\d+, 8\); a posterior of family 'low_rank' .* needs"),
-        ({"rank": 2**63}, r"has shape \(\d+, 8\); a posterior of family 'low_rank' .* needs"),
+        ({"rank": 2**63}, "rank must be a whole number of at least 1 and at most"),
         ({"family": "full"}, "has unexpected 40 of the 40 tensors"),
         ({"family": ["full"]}, r"posterior_config\.json is damaged"),
         ({"temperature": "nan"}, "temperature must be a positive number"),

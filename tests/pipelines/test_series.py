@@ -124,3 +124,12 @@ def test_features_that_cannot_be_made_are_named():
         time_features(tiny_transformer(num_time_features=3).config, torch.zeros(1, 19, 2), None, None)
     with pytest.raises(ValueError, match="as a DataFrame with time stamps"):
         time_features(tiny_transformer().config, torch.zeros(1, 19, 2), FRAME.index, None)
+
+
+def test_dates_that_are_text_say_whether_the_day_comes_first() -> None:
+    times = pd.date_range("2024-02-01", periods=10)
+    frame = pd.DataFrame({"date": times.strftime("%d/%m/%Y"), "load": np.arange(10.0)})
+    with pytest.raises(InputError, match=r"several ways.*with dayfirst"):
+        as_table(frame)
+    values, found = as_table(frame, dayfirst=True)
+    assert list(values.columns) == ["load"] and list(found) == list(times)

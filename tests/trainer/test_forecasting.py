@@ -358,6 +358,26 @@ def test_bad_data_are_named(
     assert message in error_of(capsys, "--train_file", str(tmp_path / "bad.csv"), *KOOPA, *quick)
 
 
+def test_a_table_is_read_as_it_is_written_or_as_the_flags_say(
+    file: str, quick: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = main(["--train_file", file, *KOOPA, *quick, "--do_train", "--do_eval"])
+    frame = series()
+    frame["date"] = frame["date"].dt.strftime("%d.%m.%Y %H:%M")
+    frame.to_csv(tmp_path / "european.csv", sep=";", decimal=",", index=False)
+    found = main(["--train_file", str(tmp_path / "european.csv"), *KOOPA, *quick, "--do_train", "--do_eval"])
+    assert {name: found[name] for name in ("eval_mse", "test_nll")} == {
+        name: expected[name] for name in ("eval_mse", "test_nll")
+    }
+    frame["date"] = pd.date_range("2024-01-01", periods=160, freq="min").strftime("%d.%m.%Y %H:%M")
+    frame.replace({"date": {"01.01.2024": "02.01.2024"}}, regex=True).to_csv(tmp_path / "unclear.csv", index=False)
+    unclear = ["--train_file", str(tmp_path / "unclear.csv"), *KOOPA, *quick, "--do_train"]
+    with pytest.raises(SystemExit, match=r"may be 2024-01-02 .*Say which with dayfirst"):
+        main(unclear)
+    for flags in (["--dayfirst", "True"], ["--dayfirst", "False", "--separator", ",", "--decimal", "."]):
+        main([*unclear, *flags])
+
+
 @pytest.mark.parametrize("missing", ["ffill", "interpolate"])
 def test_missing_values_are_filled_if_asked_for(quick: list[str], tmp_path: Path, missing: str) -> None:
     with_nan([40, 41, 130]).to_csv(tmp_path / "gaps.csv", index=False)

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
@@ -41,6 +42,7 @@ EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "fcntl.flock
 TENSORS = ("model.safetensors", "adapter_model.safetensors", "posterior.safetensors", "score_vi_state.safetensors")
 
 
+@pytest.mark.slow
 def test_killed_runs_resume_bit_for_bit_and_lose_nothing():
     kills = os.environ.get("KILLS", "6")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
