@@ -125,7 +125,8 @@ def measure(
             if "does not contain any data" in str(error):  # accelerate's word for the end of an empty stream
                 raise ValueError(_EMPTY) from error
             raise
-    if prediction.predictions is None and not args.prediction_loss_only:  # of a stream, whose length tells nobody
+    found: Any = prediction.predictions
+    if found is None and not args.prediction_loss_only:  # of a stream, whose length tells nobody
         raise ValueError(_EMPTY)
     if evaluator.evaluation is None:
         raise ValueError(

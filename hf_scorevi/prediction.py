@@ -323,8 +323,8 @@ class Predictor:
 
     def _mean_outputs(self, batches: Sequence[Batch], output_of: Callable[[nn.Module, Batch], Any]) -> list[Any]:
         """
-        Of the model itself, unless its passes leave something in its modules, which draws would find there; that is seen
-        in a twin first.
+        Of the model itself, unless its passes leave something in its modules, which draws would find there; that is
+        seen in a twin first.
         """
         if self._leaves_traces is False and not self._generates:
             return [output_of(self.model, batch) for batch in batches]

@@ -90,14 +90,16 @@ class _Copier:
         if isinstance(module, torch.jit.ScriptModule):
             if any(id(tensor) in self._replaced for tensor in (*module.parameters(), *module.buffers())):
                 raise ValueError(
-                    "Bayesian weights are in a module that torch.jit has compiled, which cannot be given other weights. "
-                    "Compile what holds none, or use torch.compile."
+                    "Bayesian weights are in a module that torch.jit has compiled, which cannot be given others."
+                    " Compile what holds none, or use torch.compile."
                 )
             self._memo |= {id(m): m for m in module.modules()}
             return module
         if "dynamo_ctx" in vars(module):  # made by torch.compile
             compiled: Any = kind
-            new = self._memo[id(module)] = compiled(self.value(vars(module)["_modules"]["_orig_mod"], True, _DEPTH), module.dynamo_ctx)
+            new = self._memo[id(module)] = compiled(
+                self.value(vars(module)["_modules"]["_orig_mod"], True, _DEPTH), module.dynamo_ctx
+            )
             return new
         new = self._memo[id(module)] = kind.__new__(kind)
         attributes = vars(new)
@@ -111,7 +113,8 @@ class _Copier:
             elif key in ("_parameters", "_buffers"):
                 attributes[key] = {name: memo.get(id(tensor), tensor) for name, tensor in value.items()}
             else:
-                attributes[key] = self.value(value, True, _DEPTH)
+                # What collects things in hooks stays one object.
+                attributes[key] = self.value(value, True, 0 if key in _REGISTERED else _DEPTH)
         return new
 
     def _container(self, value: Any, own: bool, depth: int) -> Any:
@@ -175,10 +178,7 @@ class _Copier:
 
 
 def _of_atoms(items: Iterable[Any]) -> bool:
-    for item in items:
-        if type(item) not in _ATOMS:
-            return False
-    return True
+    return _ATOMS.issuperset(map(type, items))
 
 
 def _shallow(value: Any) -> Any:

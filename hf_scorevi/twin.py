@@ -7,7 +7,7 @@ Draws stand in a twin's weights, so that nothing that reads the model, another t
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class Kept:
     """
     Where modules of a model hold tensors that are neither parameters nor buffers, when this is made: constants.
 
-    Tensors that they have put elsewhere since, in a forward pass say, may derive from weights, and are no part of twins.
+    Tensors that they have put elsewhere since, in a forward pass say, may derive from weights: twins have none.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -68,7 +68,8 @@ class Twin:
             if folds or isinstance(module, _BatchNorm):
                 memo.update((id(b), b.clone()) for b in module.buffers(recurse=False))
             if folds:  # it may write into weights that are not drawn
-                memo.update((id(p), _copied(p, p)) for p in module.parameters(recurse=False))
+                plain = [p for p in module.parameters(recurse=False) if type(p) is nn.Parameter]
+                memo.update((id(p), _copied(p, p)) for p in plain)
         memo |= own
         self.model = copy_structure(model, memo)
         if kept is not None:
@@ -78,7 +79,7 @@ class Twin:
         self._folding = [module for module in twins if _folds(type(module))]
         for module in self._folding:
             module.train(True)
-        self._lasting = bool(self._folding) or any(_remembers(type(module)) for module in twins)
+        self._lasting = bool(self._folding) or any(map(_remembers, map(type, twins)))
         self._before: list[Any] | None = None
 
     def fold(self) -> nn.Module:
@@ -117,10 +118,12 @@ class Twins:
         ValueError: the posterior is over weights that the model does not use (any more).
     """
 
-    def __init__(self, model: nn.Module, posterior: Posterior, kept: Kept | None = None, evaluate: bool = True) -> None:
+    def __init__(
+        self, model: nn.Module, posterior: Posterior, kept: Kept | None = None, evaluate: bool = True
+    ) -> None:
         require_weights(model, posterior)
         self._model, self._posterior, self._kept, self._evaluate = model, posterior, kept, evaluate
-        self._own = [_copied(p, m) for p, m in zip(posterior.params, posterior.mean, strict=True)]
+        self._own: list[Tensor] = [_copied(p, m) for p, m in zip(posterior.params, posterior.mean, strict=True)]
         self._twin: Twin | None = None
         self._fresh: bool | None = None  # whether every draw needs a new twin, once that is known
 
@@ -169,8 +172,8 @@ def require_weights(model: nn.Module, posterior: Posterior) -> None:
     missing = [name for name, p in zip(posterior.names, posterior.params, strict=True) if id(p) not in present]
     if missing:
         raise ValueError(
-            f"The posterior is over {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}, which the model no longer "
-            "has or has replaced. Draws would not reach it: undo the change, or train the changed model."
+            f"The posterior is over {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}, which the model no "
+            "longer has or has replaced. Draws would not reach it: undo the change, or train the changed model."
         )
     if any(vars(module).get("merged_adapters") for module in model.modules()):
         raise ValueError(
@@ -202,6 +205,7 @@ def _folds(kind: type[nn.Module]) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _remembers(kind: type[nn.Module]) -> bool:
-    """Whether a method's results are remembered outside the module."""
-    return any(isinstance(value, REMEMBERING) for base in kind.__mro__ for value in vars(base).values())
+def _remembers(kind: Hashable) -> bool:
+    """Whether a method's results are remembered outside modules of this class."""
+    bases = getattr(kind, "__mro__", ())
+    return any(isinstance(value, REMEMBERING) for base in bases for value in vars(base).values())

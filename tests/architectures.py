@@ -38,7 +38,13 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     | {"stage_in_channels": [8, 8], "stage_mid_channels": [8, 8], "stage_out_channels": [8, 8]}
     | {"stage_num_blocks": [1, 1], "stage_downsample": [False, True], "stage_light_block": [False, True]}
     | {"stage_kernel_size": [3, 3], "stage_numb_of_layers": [1, 1]},
-    "hiera": {"embed_dim": 8, "image_size": [SIZE, SIZE], "depths": [1, 1], "num_heads": [1, 2], "query_stride": [2, 2]}
+    "hiera": {
+        "embed_dim": 8,
+        "image_size": [SIZE, SIZE],
+        "depths": [1, 1],
+        "num_heads": [1, 2],
+        "query_stride": [2, 2],
+    }
     | {"masked_unit_size": [4, 4], "num_query_pool": 1},
     "ijepa": _VIT,
     "imagegpt": {"vocab_size": 9, "n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2},
@@ -49,12 +55,22 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     "mobilenet_v2": {"depth_multiplier": 0.1, "min_depth": 8},
     "mobilevit": {"image_size": SIZE, "hidden_sizes": [8, 8, 8], "neck_hidden_sizes": [8, 8, 8, 8, 8, 8, 8]}
     | {"num_attention_heads": 2},
-    "mobilevitv2": {"image_size": 64, "width_multiplier": 0.1, "base_attn_unit_dims": [8, 8, 8], "n_attn_blocks": [1, 1, 1]},
+    "mobilevitv2": {
+        "image_size": 64,
+        "width_multiplier": 0.1,
+        "base_attn_unit_dims": [8, 8, 8],
+        "n_attn_blocks": [1, 1, 1],
+    },
     "perceiver": {"num_latents": 4, "d_latents": 8, "num_blocks": 1, "num_self_attends_per_block": 1}
     | {"num_self_attention_heads": 2, "num_cross_attention_heads": 1, "image_size": SIZE},
     "poolformer": {"hidden_sizes": [8, 8], "depths": [1, 1], "num_encoder_blocks": 2, "patch_sizes": [7, 3]}
     | {"strides": [4, 2], "padding": [2, 1]},
-    "pvt": {"image_size": SIZE, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]},
+    "pvt": {
+        "image_size": SIZE,
+        "hidden_sizes": [8, 8, 8, 8],
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [1, 1, 1, 1],
+    },
     "pvt_v2": {"image_size": SIZE, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
     | {"num_attention_heads": [1, 1, 1, 1]},
     "regnet": _STAGES | {"embedding_size": 8, "groups_width": 8},
@@ -66,7 +82,8 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     "swin": _SWIN,
     "swinv2": _SWIN,
     "textnet": {"stem_num_channels": 3, "stem_out_channels": 8, "hidden_sizes": [8, 8, 8]}
-    | {"image_size": [SIZE, SIZE], "depths": [1, 1]} | {"conv_layer_kernel_sizes": [[[3, 3]], [[3, 3]]], "conv_layer_strides": [[2], [2]]},
+    | {"image_size": [SIZE, SIZE], "depths": [1, 1]}
+    | {"conv_layer_kernel_sizes": [[[3, 3]], [[3, 3]]], "conv_layer_strides": [[2], [2]]},
     "vit": _VIT,
     "vit_msn": _VIT,
 }

@@ -4,18 +4,26 @@ import copy
 import functools
 import gc
 import weakref
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 
 import pytest
 import torch
+import transformers
+from accelerate.hooks import attach_align_device_hook
+from accelerate.utils import convert_outputs_to_fp32
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.hub import StoredPosterior
 from hf_scorevi.posterior import Posterior, draw_seed, select_parameters
+from hf_scorevi.predictive import generated_paths
+from hf_scorevi.twin import Twins
 from tests import architectures
+from tests.forecasters import CONTEXT, tiny_koopa, tiny_patchtst
 from tests.models import Examples, arguments, tiny_vit
+from tests.predictive.test_paths import model_and_batch
 
 DRAWS = 2
 
@@ -344,3 +352,73 @@ def test_a_twin_is_gone_with_its_last_user():
         assert alive() is None
     finally:
         gc.enable()
+
+
+def forecasts(model, batch):
+    """What a forecaster says, sample paths of those that model a distribution."""
+    if hasattr(model, "distribution_output") or hasattr(model, "parameter_projection"):
+        return generated_paths(model, batch, 3, seed=0)
+    with torch.no_grad():
+        outputs = model(**batch)
+    return next(outputs[name] for name in ("prediction_outputs", "full_predictions") if name in outputs)
+
+
+FORECASTERS = {
+    "koopa": lambda: (tiny_koopa(), {"past_values": torch.ones(2, CONTEXT, 2).cumsum(1)}),
+    "patchtst": lambda: model_and_batch("patchtst", 2),
+    "patchtst-mse": lambda: (tiny_patchtst(), {"past_values": torch.ones(2, CONTEXT, 2).cumsum(1)}),
+    "mixer": lambda: model_and_batch("mixer", 2),
+    "transformer": lambda: model_and_batch("transformer", 2),
+    "informer": lambda: model_and_batch("informer", 2),
+    "autoformer": lambda: model_and_batch("autoformer", 2),
+    "timesfm": lambda: architectures.build("TimesFmModelForPrediction"),
+    "timesfm2_5": lambda: architectures.build("TimesFm2_5ModelForPrediction"),
+}
+
+
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_a_draw_of_a_forecaster_is_a_fresh_model(name):
+    net, batch = FORECASTERS[name]()
+    model = bayesian(net)
+    mean = forecasts(net, batch)
+    for draw in range(DRAWS):
+        twins = Twins(net, model.posterior, model._kept)
+        expected = forecasts(fresh_model(model.posterior, lambda: FORECASTERS[name]()[0], draw_seed(0, draw)), batch)
+        assert torch.equal(forecasts(twins.drawn(draw_seed(0, draw), 1.0), batch), expected)
+        assert not torch.allclose(expected, mean)
+    assert torch.equal(forecasts(net, batch), mean)
+
+
+def test_every_forecaster_of_transformers_is_among_them():
+    known = {type(FORECASTERS[name]()[0]).__name__ for name in FORECASTERS}
+    assert {name for name in dir(transformers) if name.endswith("ForPrediction")} <= known
+
+
+def test_every_classifier_of_transformers_is_built_or_known_not_to_be():
+    types = {kind for kind in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES}
+    assert types - set(architectures.CLASSIFIERS) == {"dinat", "pp_lcnet", "shieldgemma2", "timm_wrapper"}
+
+
+@pytest.mark.parametrize("hooked", ["attach", "forward", "compiled", "layer"])
+def test_models_that_others_have_wrapped(hooked):
+    """As accelerate does it for a device map and for mixed precision, and torch.compile."""
+    pixels = {"pixel_values": torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))}
+    expected = bayesian(tiny_vit()).predict(**pixels, num_samples=3, seed=0).probs
+    net, compiled = tiny_vit(), []
+
+    def backend(graph, example):
+        compiled.append(graph)
+        return graph.forward
+
+    if hooked == "attach":
+        attach_align_device_hook(net, execution_device="cpu", offload=False)
+    elif hooked == "forward":
+        net.forward = MethodType(convert_outputs_to_fp32(net.forward.__func__), net)
+    elif hooked == "compiled":
+        net = torch.compile(net, backend=backend)
+    else:
+        net.vit.layers[0].compile(backend=backend)
+    model = bayesian(net)
+    for _ in range(2):
+        torch.testing.assert_close(model.predict(**pixels, num_samples=3, seed=0).probs, expected)
+    assert len(compiled) == (hooked in ("compiled", "layer"))  # once for all draws

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +134,7 @@ def _differences(first: Measurement, second: Measurement) -> dict[str, dict[str,
 
 
 def _draw(folder: Path, measured: dict[str, Measurement]) -> None:
+    from ..hub import write_aside
     from ..plots import accuracy_confidence_curve, metrics_by_draws, reliability_diagram, risk_coverage_diagram
 
     curves = {name: (own.probabilities, own.labels) for name, own in measured.items()}
@@ -154,7 +156,7 @@ def _draw(folder: Path, measured: dict[str, Measurement]) -> None:
     }
     folder.mkdir(exist_ok=True)
     for name, picture in pictures.items():
-        picture.savefig(folder / f"{name}.png")
+        write_aside(folder / f"{name}.png", partial(picture.savefig, format="png"))
         print(folder / f"{name}.png")
 
 

@@ -161,9 +161,7 @@ def _build_config(values: Any, path: Path, most: int, quantised: bool = False) -
             )
         names = values.get("architectures") or []
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise PosteriorCheckpointError(
-                f"{path} has the architectures {short(names)}, where names of classes belong. {remedy(path)}"
-            )
+            raise TypeError(f"architectures are {names!r}, where names of classes belong")
         return CONFIG_MAPPING[kind].from_dict(cleaned(values, ""))
 
 

@@ -237,7 +237,7 @@ class Posterior:
         return Drawn(self, seed, scale)
 
     @torch.no_grad()
-    def draw_(self, weights: Sequence[Tensor], seed: int, scale: float = 1.0) -> None:
+    def draw_(self, weights: list[Tensor], seed: int, scale: float = 1.0) -> None:
         """Write the draw of `seed` into `weights`, of the shapes of `params`."""
         torch._foreach_copy_(weights, self.mean)
         self._add_noise_(weights, seed, scale)
@@ -274,7 +274,7 @@ class Drawn:
 
     def __init__(self, posterior: Posterior, seed: int, scale: float) -> None:
         self._posterior, self._seed, self._scale = posterior, seed, scale
-        self._mean: list[Tensor] | None = None
+        self._mean: list[Tensor] = []
 
     @torch.no_grad()
     def __enter__(self) -> Drawn:
@@ -301,9 +301,9 @@ class Drawn:
         self._restore()  # nothing to do, unless `__exit__` was never begun
 
     def _restore(self) -> None:
-        if self._mean is not None and self._posterior._drawn is self._mean:
+        if self._posterior._drawn is self._mean:
             self._posterior.restore_()
-        self._mean = None  # whoever still has this object would keep it
+        self._mean = []  # whoever still has this object would keep it
 
     @torch.no_grad()
     def flip_(self) -> None:

@@ -46,8 +46,9 @@ def _parallel_samples(model: nn.Module, number: int | None) -> Iterator[None]:
         return
     before: Any = vars(model).copy()
     try:
-        model.config = copy.copy(before["config"])
-        model.config.num_parallel_samples = number
+        config: Any = copy.copy(before["config"])
+        config.num_parallel_samples = number
+        model.config = config
         if "num_parallel_samples" in before:
             model.num_parallel_samples = number  # type: ignore[assignment]
         yield

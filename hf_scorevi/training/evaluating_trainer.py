@@ -360,7 +360,8 @@ class EvaluatingTrainer(PushingTrainer):
         """As `Trainer`'s; `predictions` are the predictive's alone."""
         derive_anew(self._plain_model())  # weights may have been loaded meanwhile
         self._refresh()
-        head, scores = self.head, ()
+        head = self.head
+        scores: tuple[str, ...] = ()
         if head is not None and (head.kind == "gaussian" or head.forecasts):
             scores = GAUSSIAN_SCORES if head.kind == "gaussian" else ("nll",)
         self._calibration.begin(scores, independent=self._problem_type == "multi_label_classification")
@@ -394,7 +395,7 @@ class EvaluatingTrainer(PushingTrainer):
         gathered: Any = output.predictions
         if isinstance(gathered, list) and gathered:  # eval_do_concat_batches=False
             self._details = together([batch[3] for batch in gathered])
-            output = output._replace(predictions=[users_part(batch) for batch in gathered])
+            output = output._replace(predictions=[users_part(batch) for batch in gathered])  # type: ignore[arg-type]
         elif isinstance(gathered, tuple):
             self._details = gathered[3]
             output = output._replace(predictions=users_part(gathered))

@@ -103,7 +103,8 @@ class CalibrationMetrics:
         is_list = isinstance(batches, list)  # eval_do_concat_batches=False
         outputs: Any = together([batch[:4] for batch in batches]) if is_list else batches[:4]
         labels: Any = evaluation.label_ids
-        self.found = self._figures(*outputs[:3], together(labels) if isinstance(labels, list) else labels)
+        predictive, mean, scores, _ = outputs
+        self.found = self._figures(predictive, mean, scores, together(labels) if isinstance(labels, list) else labels)
         metrics: dict[str, Any] = {}
         if self.found is not None:
             metrics |= self.found["metrics"]["predictive"]

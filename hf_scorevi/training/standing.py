@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ from ..posterior import Drawn, Posterior
 __all__ = ["Weights", "refusing_calls"]
 
 _SENTENCE = (
-    "The model's weights are a draw of the posterior at the moment, not the mean, and would be {} as if they were. Do so "
-    "between steps, in a callback for instance; what runs within a pass (a loss, a hook) sees draws."
+    "The model's weights are a draw of the posterior at the moment, not the mean, and would be {} as if they were. Do "
+    "so between steps, in a callback for instance; what runs within a pass (a loss, a hook) sees draws."
 )
 
 
@@ -54,13 +54,13 @@ class Weights:
 @contextmanager
 def refusing_calls(model: nn.Module) -> Iterator[None]:
     """Inside the `with`, while draws are evaluated in twins of `model`, this thread may not call the model itself."""
-    this = id(model), threading.get_ident()  # not the model: twins have a hook of their own, in which it would be theirs
+    this = id(model), threading.get_ident()  # not the model, which in a twin's hook would be the twin
 
     def refuse(called: nn.Module, args: Any) -> None:
         if (id(called), threading.get_ident()) == this:
             raise RuntimeError(
-                f"A draw of the posterior is evaluated, and self.model, a {type(called).__name__}, was called, which is "
-                "the mean. Call the `model` that compute_loss and prediction_step are given."
+                f"A draw of the posterior is evaluated, and self.model, a {type(called).__name__}, was called, which "
+                "is the mean. Call the `model` that compute_loss and prediction_step are given."
             )
 
     handle = model.register_forward_pre_hook(refuse)
@@ -73,13 +73,15 @@ def refusing_calls(model: nn.Module) -> Iterator[None]:
 class _Refusal:
     """Raises if a model that holds it is copied or pickled."""
 
-    def __init__(self, posterior: Posterior) -> None:
+    def __init__(self, posterior: Posterior | None) -> None:
         self._posterior = posterior
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
         """A hook that has a model's `state_dict` give the mean."""
         posterior = self._posterior
+        if posterior is None or not posterior.drawn:
+            return
         if posterior.shards.split:
             raise RuntimeError(_SENTENCE.format("saved"))
         means = {p.data_ptr(): m for p, m in zip(posterior.params, posterior.mean, strict=True)}
@@ -87,8 +89,14 @@ class _Refusal:
             if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.data_ptr() in means:
                 state[name] = means[value.data_ptr()]
 
-    def __deepcopy__(self, memo: Any) -> NoReturn:
-        raise RuntimeError(_SENTENCE.format("copied"))
+    # An interrupt may have left it behind, where no draw stands any more.
 
-    def __reduce__(self) -> NoReturn:
-        raise RuntimeError(_SENTENCE.format("pickled"))
+    def __deepcopy__(self, memo: Any) -> _Refusal:
+        if self._posterior is not None and self._posterior.drawn:
+            raise RuntimeError(_SENTENCE.format("copied"))
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._posterior is not None and self._posterior.drawn:
+            raise RuntimeError(_SENTENCE.format("pickled"))
+        return _Refusal, (None,)

@@ -402,7 +402,7 @@ def test_classes_that_are_called_by_numbers_are_found_and_gaps_in_their_order_na
     path, photos = folder / "config.json", tmp_path / "photos"
     for name in ("cat", "5"):
         (photos / name).mkdir(parents=True)
-        picture(0, 0).save(photos / name / "a.png")
+        (photos / name / "a.png").write_bytes(png(picture(0, 0)))
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"id2label": {"0": "cat", "1": 5, "2": "fox"}}))
     BayesianModel.from_pretrained(folder)
