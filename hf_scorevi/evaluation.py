@@ -238,7 +238,7 @@ def _class_names(config: PreTrainedConfig, feature: Any) -> list[str]:
             f"The model's configuration numbers its classes {short(sorted(map(str, id2label)))}, not from 0 on. Mend "
             "id2label in its config.json."
         )
-    found = [id2label[i] for i in range(len(id2label))]
+    found: list[Any] = [id2label[i] for i in range(len(id2label))]
     names = [str(name) if isinstance(name, int) else name for name in found]
     numbered = names == [f"LABEL_{i}" for i in range(len(names))]
     if numbered and isinstance(feature, datasets.ClassLabel) and feature.num_classes == len(names):

@@ -133,9 +133,10 @@ def _is_simple(text: str) -> bool:
 
 def _stored_modules(values: dict[str, Any], weights: StoredTensors, kind: str) -> dict[str, Any]:
     """The modules that have an adapter by their full names, in place of expressions."""
+    from peft import PeftType
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
-    part = "." + PEFT_TYPE_TO_PREFIX_MAPPING[kind]
+    part = "." + PEFT_TYPE_TO_PREFIX_MAPPING[PeftType(kind)]
     parameters = [name.rpartition(".")[0] for name in values.get("target_parameters") or []]
     modules = {
         key.removeprefix("base_model.model.").partition(part)[0].replace(".base_layer", "")

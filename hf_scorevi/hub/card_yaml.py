@@ -48,12 +48,13 @@ def _check(text: str) -> None:
     values = characters = 0
     anchors: dict[str, _Size | None] = {}  # none while it is not closed
     open_ones: list[tuple[str | None, int, int, int]] = []  # anchor, counts before it, and the depth inside so far
+    event: Any
     for event in yaml.parse(text, Loader=_Loader):
         inner = 0
         if isinstance(event, yaml.AliasEvent):
-            size = anchors.get(event.anchor, _Size(0, 0, 0))
+            size = anchors.get(event.anchor, _Size(0, 0, 0))  # type: ignore[arg-type]
             if size is None:
-                raise ValueError(f"line {event.start_mark.line + 1}: {event.anchor} holds itself")
+                raise ValueError(f"line {event.start_mark.line + 1}: {event.anchor} holds itself")  # type: ignore[union-attr]
             values, characters, inner = values + size.values, characters + size.characters, size.depth
         elif isinstance(event, yaml.ScalarEvent):
             _check_number(event)

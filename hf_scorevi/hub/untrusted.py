@@ -194,4 +194,4 @@ def at_most(numbers: int, tensors: int, path: Path) -> Iterator[None]:
 def sha256(path: Path) -> str:
     """Of a file's contents, in hexadecimal digits."""
     with opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -413,6 +413,8 @@ def test_classes_that_are_called_by_numbers_are_found_and_gaps_in_their_order_na
         assert main([command, str(folder), "--dataset", str(photos), "--use-cpu"]) == 1
         found = capsys.readouterr().err.strip().splitlines()[-1]
         assert found.startswith("error: The model's configuration numbers its classes ['0', '1', '7'], not from 0 on")
+
+
 # Labels, columns and images that are not what they should be
 
 
