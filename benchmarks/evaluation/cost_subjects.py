@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import dataclass
 from typing import Any
@@ -161,6 +162,7 @@ def train(name: str, model: nn.Module, batch: dict[str, Tensor], settings: Setti
         trainer.remove_callback(PrinterCallback)  # standard output is the report's
         forward, backward = trainer.compute_loss, trainer.accelerator.backward
 
+        @functools.wraps(forward)
         def announced_forward(*args: Any, **kwargs: Any) -> Any:
             hooks.on_forward()
             return forward(*args, **kwargs)

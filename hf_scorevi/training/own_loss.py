@@ -7,6 +7,7 @@ Nothing tells it from a cross-entropy but its values: so these are compared, for
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,8 @@ def own_loss(trainer: ScoreVITrainer, compute_loss: Any) -> str | None:
     """
     if trainer.compute_loss_func is not None:
         return "compute_loss_func"
-    if getattr(trainer.compute_loss, "__func__", None) is not compute_loss:
+    given: Any = inspect.unwrap(trainer.compute_loss)  # of one that is timed or logged
+    if getattr(given, "__func__", given) is not compute_loss:
         return f"{type(trainer).__name__}.compute_loss"
     model = base_of(trainer._plain_model())
     function = vars(model).get("_loss_function") or LOSS_MAPPING.get(getattr(model, "loss_type", None) or "")

@@ -319,12 +319,18 @@ class ScoreVITrainer(PosteriorTrainer):
             self._prepare_optimizer()
         return super()._wrap_model(model, training, *args, **kwargs)
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As `Trainer`'s, less groups without weights, whose settings a sharded checkpoint would lose."""
+        optimizer = super().create_optimizer(model)
+        if self.lr_scheduler is None:  # which goes by the groups as they are
+            optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
+
     def _prepare_optimizer(self) -> None:
-        """Groups without weights go, whose settings a sharded checkpoint would lose; Bayesian weights don't decay."""
+        """Bayesian weights don't decay, whoever has made the optimizer."""
         optimizer = self.optimizer
         assert optimizer is not None
         names = {id(p): name for name, p in named_parameters(self._plain_model()).items()}
-        optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
         bayesian = self.posterior.parameters()
         require_weights(optimizer, bayesian)
         spare(optimizer, bayesian.values(), scheduled=self.lr_scheduler is not None)
