@@ -48,8 +48,8 @@ def _check(text: str) -> None:
     values = characters = 0
     anchors: dict[str, _Size | None] = {}  # none while it is not closed
     open_ones: list[tuple[str | None, int, int, int]] = []  # anchor, counts before it, and the depth inside so far
-    event: Any
-    for event in yaml.parse(text, Loader=_Loader):
+    events: Any = yaml.parse(text, Loader=_Loader)
+    for event in events:
         inner = 0
         if isinstance(event, yaml.AliasEvent):
             size = anchors.get(event.anchor, _Size(0, 0, 0))  # type: ignore[arg-type]

@@ -98,8 +98,8 @@ def load_mean(
 
 def _load_whole(folder: Path, weights: StoredTensors, kwargs: dict[str, Any]) -> nn.Module:
     path = folder / "config.json"
-    if not path.is_file():
-        raise PosteriorCheckpointError(f"{path} is missing: {_own_module(folder) or remedy(path)}")
+    if not is_there(path) and (own := _own_module(folder)):
+        raise PosteriorCheckpointError(f"{path} is missing: {own}")
     config = _build_config(read_json(path), path, max(_FEW, weights.numbers))
     model, missing = _build(config, weights, path, folder, kwargs)
     if missing:
