@@ -140,6 +140,14 @@ def _in_order(texts: pd.Series, dayfirst: bool | None) -> pd.DatetimeIndex:
     return _only(readings, texts)
 
 
+def _is_even(times: pd.DatetimeIndex) -> bool:
+    """Whether these are time stamps as a table has them: of equal steps, or one day of each month."""
+    if len(times) < 3 or times.hasnans:
+        return False
+    one_day = (times.day == times[0].day).all() and times.month.nunique() > 1 and times.normalize().is_unique
+    return bool(one_day and times.is_monotonic_increasing) or _irregularity(times) is None
+
+
 def _only(readings: dict[str, pd.DatetimeIndex], texts: pd.Series) -> pd.DatetimeIndex:
     """The one way to read dates; of several, the one in which they rise by equal steps."""
     left: dict[str, pd.DatetimeIndex] = {}
@@ -147,7 +155,7 @@ def _only(readings: dict[str, pd.DatetimeIndex], texts: pd.Series) -> pd.Datetim
         if not any(times.equals(other) for other in left.values()):
             left[own] = times
     if len(left) > 1:
-        even = {own: t for own, t in left.items() if len(t) > 2 and not t.hasnans and _irregularity(t) is None}
+        even = {own: times for own, times in left.items() if _is_even(times)}
         left = even if len(even) == 1 else left
     if len(left) == 1:
         return next(iter(left.values()))

@@ -44,7 +44,7 @@ resource = pytest.importorskip("resource")
 if not Path("/proc/self/statm").exists():
     pytest.skip("needs Linux, to bound memory", allow_module_level=True)
 
-CASES, FIRST = int(os.environ.get("FUZZ_DOORS", "60")), int(os.environ.get("FUZZ_FROM", "0"))
+CASES, FIRST = int(os.environ.get("FUZZ_DOORS", "28")), int(os.environ.get("FUZZ_FROM", "0"))
 SECONDS, BYTES = 20, 2 << 30
 SECRET = b"a key that is nobody's business"
 REPO = "user/fuzzed"
@@ -303,8 +303,8 @@ def test_every_file_through_every_door(tmp_path):
         fuzzer = Fuzzer(tmp_path, hub)
         problems = [found for i in range(FIRST, FIRST + CASES) if (found := fuzzer.try_case(i))]
     assert not problems, "\n".join(problems)
-    assert all(fuzzer.counts[door.__name__, "refused"] for door in DOORS)
-    assert sum(count for (_, what), count in fuzzer.counts.items() if what == "worked") > CASES / 20
+    for what in ("refused", "worked"):
+        assert sum(count for (_, own), count in fuzzer.counts.items() if own == what) > CASES / 10
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 from hf_scorevi import metrics
 from hf_scorevi.metrics import FIGURES, find_figure
-from hf_scorevi.metrics.loading import load_metric, metric_folder, metric_names
+from hf_scorevi.metrics.loading import metric_folder, metric_names
 
 # What a result tells besides: how it was found, and curves.
 SETTINGS = {
@@ -109,8 +109,3 @@ def test_figures_are_found_in_the_results_of_evaluations():
     assert find_figure("eval_night_mean_nll", ["day", "night"]) is FIGURES["nll"]
     for name in ("my_nll", "eval_night_nll", "loss", "neg_mse", "", "f1", "ece_bins"):
         assert find_figure(name) is None
-
-
-def test_the_modules_of_evaluate_say_it():
-    description = load_metric("aurc").description
-    assert "aurc: lower is better." in description and "accuracy_rejection_auc: higher is better." in description

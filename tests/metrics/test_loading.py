@@ -202,3 +202,8 @@ def test_two_processes(run_python, make_predictions, tmp_path):
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert outputs[1] == "null\n"
     assert json.loads(outputs[0]) == metrics.ece(probabilities, labels, 10)
+
+
+def test_says_which_way_each_figure_is_better():
+    description = hf_scorevi.load_metric("aurc").description
+    assert "aurc: lower is better." in description and "accuracy_rejection_auc: higher is better." in description
