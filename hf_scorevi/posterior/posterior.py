@@ -298,7 +298,8 @@ class Drawn:
             self._restore()  # nothing to do, unless that was interrupted
 
     def __del__(self) -> None:
-        self._restore()  # nothing to do, unless `__exit__` was never begun
+        if getattr(self, "_mean", None):  # `__exit__` was never begun
+            self._restore()
 
     def _restore(self) -> None:
         if self._posterior._drawn is self._mean:
