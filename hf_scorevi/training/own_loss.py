@@ -58,6 +58,27 @@ def _packaged(thing: Any) -> bool:
     return getattr(thing, "__module__", "").split(".")[0] in _OWN_PACKAGES
 
 
+class _Outputs:
+    """A forward hook that keeps what a model gives. It does not keep the model from being copied or pickled."""
+
+    def __init__(self) -> None:
+        self._last: Any = None
+
+    def __call__(self, model: nn.Module, inputs: Any, outputs: Any) -> None:
+        self._last = outputs
+
+    def take(self) -> Any:
+        """The last outputs, once."""
+        last, self._last = self._last, None
+        return last
+
+    def __deepcopy__(self, memo: Any) -> _Outputs:
+        return _Outputs()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Outputs, ()
+
+
 class LossCheck:
     """
     Args:
@@ -74,7 +95,7 @@ class LossCheck:
         self._declared, self._lenient = declared, lenient
         self._tolerance = _HALF_TOLERANCE if half else _TOLERANCE
         self._left = _PASSES
-        self._outputs: Any = None
+        self._outputs = _Outputs()
 
     @property
     def target(self) -> str:
@@ -84,14 +105,10 @@ class LossCheck:
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
         """Keep what `model` gives inside the `with`."""
-
-        def keep(module: nn.Module, inputs: Any, outputs: Any) -> None:
-            self._outputs = outputs
-
         if not self._left:
             yield
             return
-        handle = model.register_forward_hook(keep)
+        handle = model.register_forward_hook(self._outputs)
         try:
             yield
         finally:
@@ -107,7 +124,7 @@ class LossCheck:
         Raises:
             InputError: it is another loss than the head's, or there is nothing to compare it with.
         """
-        outputs, self._outputs = self._outputs, None
+        outputs = self._outputs.take()
         if not self._left or not bool(loss.isfinite()):
             return
         self._left -= 1

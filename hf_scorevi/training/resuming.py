@@ -49,7 +49,7 @@ def require_state(folder: str | os.PathLike[str], fsdp: str | None = None) -> No
             raise PosteriorCheckpointError(
                 f"{folder} has no {name}, so training cannot be resumed from it: it was saved with "
                 "save_only_model=True, by save_model, or by another Trainer. Resume from a checkpoint with the state "
-                "of its training, or start anew from this one's weights."
+                "of its training, or start anew from this one's weights: trainer.load_model(folder), then train()."
             )
     own = _WITHOUT_FSDP if fsdp is None else f"under FSDP with {fsdp}"
     if not (folder / _OPTIMIZERS[own]).exists():  # which the Trainer would begin anew, or fail over

@@ -46,11 +46,13 @@ def evaluated(tmp_path, monkeypatch, build, examples: int):
     args = arguments(tmp_path, max_steps=2, eval_num_samples=3, per_device_eval_batch_size=4)
     trainer = ScoreVITrainer(build(), args, train_dataset=data)
     trainer.train()
-    seeds, sampled = [], Posterior.sampled
-    monkeypatch.setattr(Posterior, "sampled", lambda own, seed, scale: seeds.append(seed) or sampled(own, seed, scale))
+    seeds, draw_ = [], Posterior.draw_
+    monkeypatch.setattr(
+        Posterior, "draw_", lambda own, weights, seed, scale: seeds.append(seed) or draw_(own, weights, seed, scale)
+    )
     metrics = trainer.evaluate(data)
     output = trainer.predict(data, return_logits=True)
-    monkeypatch.setattr(Posterior, "sampled", sampled)
+    monkeypatch.setattr(Posterior, "draw_", draw_)
     timings = ("runtime", "per_second")
     return {k: v for k, v in metrics.items() if not k.endswith(timings)}, output, seeds
 
