@@ -16,6 +16,7 @@ from transformers import default_data_collator
 from transformers.utils import ModelOutput, find_labels, logging  # type: ignore[attr-defined]
 
 from .batch_norm import refresh_running_statistics
+from .errors import InputError
 from .heads import Head, base_of, find_head
 from .hub import StoredPosterior
 from .posterior import Posterior, draw_seed, mix
@@ -344,7 +345,7 @@ class Predictor:
         if self.kind in ("numbers", "forecasts"):
             noise = self.stored.noise
             if noise is None:
-                raise ValueError(
+                raise InputError(
                     "The noise variance of this posterior is not known, since it was saved before training: train the "
                     "model with ScoreVITrainer, or give PosteriorConfig(noise_variance=...)."
                 )
