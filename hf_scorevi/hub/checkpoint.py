@@ -176,7 +176,7 @@ def _remove_other_kind(folder: Path, model: nn.Module) -> None:
     else:
         stale = set()
     for name in stale:
-        (folder / name).unlink(missing_ok=True)
+        remove(folder / name)
 
 
 def _write_tensors(folder: Path, tensors: dict[str, Tensor], max_shard_size: int | str) -> list[str]:

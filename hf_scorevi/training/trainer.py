@@ -57,23 +57,6 @@ __all__ = ["ScoreVITrainer"]
 
 logger = logging.get_logger(__name__)
 
-# Recorded with a checkpoint: how its posterior was learned.
-_METHOD_ARGUMENTS = (
-    "objective",
-    "update",
-    "antithetic",
-    "curvature_interval",
-    "mc_samples",
-    "proximal_weight",
-    "proximal_growth",
-    "proximal",
-    "score_norm",
-    "inner_steps",
-    "inner_learning_rate",
-    "seed",
-)
-
-
 # What an update is made of; the other settings it is given as it goes.
 _UPDATE_ARGUMENTS = (
     "objective",
@@ -85,6 +68,8 @@ _UPDATE_ARGUMENTS = (
     "inner_steps",
     "inner_learning_rate",
 )
+# Recorded with a checkpoint: how its posterior was learned.
+_METHOD_ARGUMENTS = (*_UPDATE_ARGUMENTS, "antithetic", "curvature_interval", "mc_samples", "seed")
 
 
 class ScoreVITrainer(PosteriorTrainer):
