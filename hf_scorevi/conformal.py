@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics._chunks import row_chunks
-from hf_scorevi.metrics._inputs import as_array, check_probabilities
+from hf_scorevi.metrics.chunks import row_chunks
+from hf_scorevi.metrics.inputs import as_array, check_probabilities
 from hf_scorevi.metrics.intervals import wilson_interval
 
 __all__ = ["METHODS", "ConformalPredictor", "evaluate_sets", "fit_conformal"]

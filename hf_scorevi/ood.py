@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from .metrics import ood_detection
-from .metrics._inputs import as_array
+from .metrics.inputs import as_array
 
 __all__ = ["energy", "evaluate_ood"]
 

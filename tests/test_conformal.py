@@ -178,7 +178,7 @@ def test_scores_in_pieces_are_the_same(monkeypatch):
     calibration, (probabilities, _) = honest_task(rng, 50), honest_task(rng, 50)
     whole = fit_conformal(*calibration, 0.7, "aps")
     sets = whole.predict_sets(probabilities, seed=0)
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     assert fit_conformal(*calibration, 0.7, "aps") == whole
     np.testing.assert_array_equal(whole.predict_sets(probabilities, seed=0), sets)
 

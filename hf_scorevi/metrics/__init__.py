@@ -1,37 +1,37 @@
 """Metrics of predictive distributions: plain functions on arrays, each giving a dict that declares its conventions."""
 
-from hf_scorevi.metrics.accuracy.function import accuracy
-from hf_scorevi.metrics.adaptive_ece.function import adaptive_ece
-from hf_scorevi.metrics.aurc.function import aurc
-from hf_scorevi.metrics.brier.function import brier
 from hf_scorevi.metrics.calibration import classification_metrics
-from hf_scorevi.metrics.classwise_ece.function import classwise_ece
 from hf_scorevi.metrics.comparison import paired_bootstrap
-from hf_scorevi.metrics.crps.function import crps
-from hf_scorevi.metrics.crps_gaussian_mixture.function import crps_gaussian_mixture
-from hf_scorevi.metrics.debiased_ece.function import debiased_ece
-from hf_scorevi.metrics.ece.function import ece
-from hf_scorevi.metrics.energy_score.function import energy_score
 from hf_scorevi.metrics.figures import FIGURES, Figure, find_figure
-from hf_scorevi.metrics.interval_coverage.function import interval_coverage
+from hf_scorevi.metrics.functions.accuracy import accuracy
+from hf_scorevi.metrics.functions.adaptive_ece import adaptive_ece
+from hf_scorevi.metrics.functions.aurc import aurc
+from hf_scorevi.metrics.functions.brier import brier
+from hf_scorevi.metrics.functions.classwise_ece import classwise_ece
+from hf_scorevi.metrics.functions.crps import crps
+from hf_scorevi.metrics.functions.crps_gaussian_mixture import crps_gaussian_mixture
+from hf_scorevi.metrics.functions.debiased_ece import debiased_ece
+from hf_scorevi.metrics.functions.ece import ece
+from hf_scorevi.metrics.functions.energy_score import energy_score
+from hf_scorevi.metrics.functions.interval_coverage import interval_coverage
+from hf_scorevi.metrics.functions.mase import mase
+from hf_scorevi.metrics.functions.mce import mce
+from hf_scorevi.metrics.functions.mixture_nll import mixture_nll
+from hf_scorevi.metrics.functions.mse_mae import mse_mae
+from hf_scorevi.metrics.functions.msis import msis
+from hf_scorevi.metrics.functions.nll import nll, nll_from_log_probabilities
+from hf_scorevi.metrics.functions.ood_detection import ood_detection
+from hf_scorevi.metrics.functions.pooled_ece import pooled_ece
+from hf_scorevi.metrics.functions.predictive_uncertainty import predictive_uncertainty
+from hf_scorevi.metrics.functions.quantile_calibration_error import quantile_calibration_error
+from hf_scorevi.metrics.functions.soft_ece import soft_ece
+from hf_scorevi.metrics.functions.soft_nll import soft_nll
+from hf_scorevi.metrics.functions.weighted_quantile_loss import weighted_quantile_loss
 from hf_scorevi.metrics.intervals import wilson_interval
-from hf_scorevi.metrics.mase.function import mase
-from hf_scorevi.metrics.mce.function import mce
-from hf_scorevi.metrics.mixture_nll.function import mixture_nll
-from hf_scorevi.metrics.mse_mae.function import mse_mae
-from hf_scorevi.metrics.msis.function import msis
-from hf_scorevi.metrics.nll.function import nll, nll_from_log_probabilities
-from hf_scorevi.metrics.ood_detection.function import ood_detection
 from hf_scorevi.metrics.per_example import summary_from_scores
-from hf_scorevi.metrics.pooled_ece.function import pooled_ece
-from hf_scorevi.metrics.predictive_uncertainty.function import predictive_uncertainty
-from hf_scorevi.metrics.quantile_calibration_error.function import quantile_calibration_error
 from hf_scorevi.metrics.reliability import ReliabilityBins, bin_confidences, reliability_bins
 from hf_scorevi.metrics.risk_coverage import RiskCoverage, risk_coverage_curve
 from hf_scorevi.metrics.seasonality import seasonal_errors
-from hf_scorevi.metrics.soft_ece.function import soft_ece
-from hf_scorevi.metrics.soft_nll.function import soft_nll
-from hf_scorevi.metrics.weighted_quantile_loss.function import weighted_quantile_loss
 
 __all__ = [
     "FIGURES",

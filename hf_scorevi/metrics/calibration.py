@@ -2,13 +2,13 @@
 
 import numpy.typing as npt
 
-from hf_scorevi.metrics._inputs import as_array
-from hf_scorevi.metrics.accuracy.function import accuracy
-from hf_scorevi.metrics.adaptive_ece.function import adaptive_ece
-from hf_scorevi.metrics.brier.function import brier
-from hf_scorevi.metrics.classwise_ece.function import classwise_ece
-from hf_scorevi.metrics.ece.function import ece
-from hf_scorevi.metrics.nll.function import nll
+from hf_scorevi.metrics.functions.accuracy import accuracy
+from hf_scorevi.metrics.functions.adaptive_ece import adaptive_ece
+from hf_scorevi.metrics.functions.brier import brier
+from hf_scorevi.metrics.functions.classwise_ece import classwise_ece
+from hf_scorevi.metrics.functions.ece import ece
+from hf_scorevi.metrics.functions.nll import nll
+from hf_scorevi.metrics.inputs import as_array
 
 
 def classification_metrics(

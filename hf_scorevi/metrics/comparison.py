@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics._bootstrap import check_bootstrap, resamples
-from hf_scorevi.metrics._chunks import row_chunks, top_label
-from hf_scorevi.metrics._inputs import check_labels, check_num_bins, check_predictions
+from hf_scorevi.metrics.bootstrap import check_bootstrap, resamples
+from hf_scorevi.metrics.chunks import row_chunks, top_label
+from hf_scorevi.metrics.inputs import check_labels, check_num_bins, check_predictions
 from hf_scorevi.metrics.reliability import bin_numbers
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from importlib import import_module
 
-from hf_scorevi.metrics._figure import Figure
+from hf_scorevi.metrics.figure import Figure
 from hf_scorevi.metrics.loading import metric_names
 
 __all__ = ["FIGURES", "Figure", "find_figure"]
@@ -11,7 +11,7 @@ __all__ = ["FIGURES", "Figure", "find_figure"]
 FIGURES: dict[str, Figure] = {
     figure.name: figure
     for metric in metric_names()
-    for figure in import_module(f"hf_scorevi.metrics.{metric}.function").FIGURES
+    for figure in import_module(f"hf_scorevi.metrics.functions.{metric}").FIGURES
 }
 # Before the name of a figure in an evaluation's result: of which part of the data, and of which predictions.
 _STARTS = ("eval_", "test_", "train_")

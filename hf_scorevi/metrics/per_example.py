@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics._inputs import SUM_TOLERANCE, as_array
+from hf_scorevi.metrics.inputs import SUM_TOLERANCE, as_array
 from hf_scorevi.metrics.reliability import bin_confidences
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics._chunks import top_label
-from hf_scorevi.metrics._inputs import SUM_TOLERANCE, as_array, check_num_bins, check_probabilities
+from hf_scorevi.metrics.chunks import top_label
+from hf_scorevi.metrics.inputs import SUM_TOLERANCE, as_array, check_num_bins, check_probabilities
 
 MAX_STORED_BINS = 10_000
 _KEYS = ("edges", "counts", "mean_confidence", "accuracy")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics._chunks import top_label
-from hf_scorevi.metrics._inputs import check_probabilities, check_scores
+from hf_scorevi.metrics.chunks import top_label
+from hf_scorevi.metrics.inputs import check_probabilities, check_scores
 
 
 @dataclass(frozen=True)

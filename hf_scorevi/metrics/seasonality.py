@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics._forecasts import refuse_not_finite, refuse_not_real
-from hf_scorevi.metrics._inputs import as_array
+from hf_scorevi.metrics.forecasts import refuse_not_finite, refuse_not_real
+from hf_scorevi.metrics.inputs import as_array
 
 
 def seasonal_errors(history: Sequence[npt.ArrayLike], season_length: int = 1) -> npt.NDArray[np.float64]:

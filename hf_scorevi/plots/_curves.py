@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics import wilson_interval
-from hf_scorevi.metrics._chunks import top_label
-from hf_scorevi.metrics._inputs import check_probabilities
+from hf_scorevi.metrics.chunks import top_label
+from hf_scorevi.metrics.inputs import check_probabilities
 from hf_scorevi.plots._style import COLORS, MARKERS
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics import wilson_interval
-from hf_scorevi.metrics._inputs import as_array
+from hf_scorevi.metrics.inputs import as_array
 from hf_scorevi.plots._style import COLORS, MARKERS, bare_frame, new_figure, outer_legend
 
 if TYPE_CHECKING:

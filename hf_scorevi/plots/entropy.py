@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics import ood_detection
-from hf_scorevi.metrics._inputs import as_array, check_num_bins
+from hf_scorevi.metrics.inputs import as_array, check_num_bins
 from hf_scorevi.plots._layers import shortened
 from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics._inputs import as_array
+from hf_scorevi.metrics.inputs import as_array
 from hf_scorevi.plots._layers import shortened
 from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend
 from hf_scorevi.plots._times import time_axis, time_stamps

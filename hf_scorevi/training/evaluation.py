@@ -12,9 +12,9 @@ from transformers import EvalPrediction
 from transformers.trainer_pt_utils import nested_concat
 
 from ..metrics import bin_confidences, classification_metrics, reliability_bins, summary_from_scores
-from ..metrics._chunks import row_chunks
-from ..metrics._class_bins import class_bins
-from ..metrics.adaptive_ece.function import error_of_confidences
+from ..metrics.chunks import row_chunks
+from ..metrics.class_bins import class_bins
+from ..metrics.functions.adaptive_ece import error_of_confidences
 
 __all__ = ["CalibrationMetrics", "Outputs", "draw_counts", "is_classification", "together", "users_part"]
 

@@ -34,7 +34,7 @@ def test_does_not_depend_on_the_chunks_and_leaves_its_input_alone(make_predictio
     probabilities, labels = make_predictions(num_examples=101)
     before = probabilities.copy()
     whole = brier(probabilities, labels)
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     assert brier(probabilities, labels) == {
         name: value if isinstance(value, str) else pytest.approx(value, rel=1e-9) for name, value in whole.items()
     }

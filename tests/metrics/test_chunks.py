@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hf_scorevi import metrics
-from hf_scorevi.metrics._chunks import CHUNK_ELEMENTS, row_chunks, top_label
+from hf_scorevi.metrics.chunks import CHUNK_ELEMENTS, row_chunks, top_label
 
 LIMIT = 5 * 8 * CHUNK_ELEMENTS
 
@@ -25,7 +25,7 @@ def test_chunks_have_the_size_they_promise():
 
 
 def test_top_label_over_several_chunks(make_predictions, monkeypatch):
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 50)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 50)
     probabilities, _ = make_predictions(num_examples=99)
     confidences, predictions = top_label(np.asfortranarray(probabilities))
     np.testing.assert_array_equal(confidences, probabilities.max(axis=1))

@@ -97,7 +97,7 @@ def test_does_not_depend_on_the_chunks_and_leaves_its_input_alone(make_predictio
     probabilities = np.array(probabilities, order=order)
     before = probabilities.copy()
     whole = classwise_ece(probabilities, labels)["classwise_ece"]
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     assert classwise_ece(probabilities, labels)["classwise_ece"] == pytest.approx(whole, rel=1e-12)
     np.testing.assert_array_equal(probabilities, before)
 

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from hf_scorevi.metrics import crps
-from hf_scorevi.metrics._chunks import CHUNK_ELEMENTS
+from hf_scorevi.metrics.chunks import CHUNK_ELEMENTS
 
 STANDARD_NORMAL = 0.23369497725510913  # of N(0, 1) at 0: (√2 - 1) / √π
 
@@ -90,7 +90,7 @@ def test_takes_tensors_and_does_not_depend_on_the_chunks(monkeypatch):
     samples, targets = torch.from_numpy(rng.normal(size=(101, 6))), torch.from_numpy(rng.normal(size=101))
     whole = crps(samples, targets)["crps"]
     before = samples.clone()
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     assert crps(samples, targets)["crps"] == pytest.approx(whole, rel=1e-12)
     assert torch.equal(samples, before)
     low = samples.to(torch.bfloat16)

@@ -72,7 +72,7 @@ def test_chunks_bound_the_memory_and_do_not_change_the_value(monkeypatch):
     rng = np.random.default_rng(0)
     means, targets = rng.normal(size=(20_000, 8)).astype(np.float32), rng.normal(size=20_000)
     whole = value(means, 1.0, targets)
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 2**13)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 2**13)
     tracemalloc.start()
     try:
         assert value(means, 1.0, targets) == pytest.approx(whole, rel=1e-12)

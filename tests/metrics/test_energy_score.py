@@ -68,7 +68,7 @@ def test_chunks_bound_the_memory_and_do_not_change_the_value(monkeypatch):
     rng = np.random.default_rng(0)
     samples, targets = rng.normal(size=(4000, 10, 4)), rng.normal(size=(4000, 4))
     whole = energy_score(torch.from_numpy(samples), torch.from_numpy(targets))["energy_score"]
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 2**13)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 2**13)
     tracemalloc.start()
     try:
         assert energy_score(samples, targets)["energy_score"] == pytest.approx(whole, rel=1e-12)

@@ -19,7 +19,7 @@ SETTINGS = {
 
 
 def declared(name):
-    return {figure.name: figure for figure in import_module(f"hf_scorevi.metrics.{name}.function").FIGURES}
+    return {figure.name: figure for figure in import_module(f"hf_scorevi.metrics.functions.{name}").FIGURES}
 
 
 @pytest.mark.parametrize("name", metric_names())

@@ -82,7 +82,7 @@ def test_refuses_seasonal_errors(name):
 
 
 def test_names_the_row_of_a_later_chunk(monkeypatch):
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 4)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 4)
     samples = np.ones((9, 2))
     samples[7, 1] = np.nan
     with pytest.raises(ValueError, match="row 7 of samples"):

@@ -19,7 +19,7 @@ from hf_scorevi.metrics import (
     soft_ece,
     soft_nll,
 )
-from hf_scorevi.metrics._inputs import as_array
+from hf_scorevi.metrics.inputs import as_array
 
 BINNED = [
     adaptive_ece,

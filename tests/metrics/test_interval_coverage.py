@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from hf_scorevi.metrics import interval_coverage
-from hf_scorevi.metrics._chunks import CHUNK_ELEMENTS
+from hf_scorevi.metrics.chunks import CHUNK_ELEMENTS
 
 LEVELS = [0.5, 0.8, 0.9, 0.95]
 
@@ -55,7 +55,7 @@ def test_does_not_depend_on_the_chunks_and_leaves_the_samples_alone(monkeypatch)
     rng = np.random.default_rng(0)
     samples, targets = rng.normal(size=(101, 7)), rng.normal(size=101)
     before, whole = samples.copy(), interval_coverage(samples, targets)
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     parts = interval_coverage(samples, targets)
     for key in ("interval_coverage", "mean_width", "interval_score"):
         assert parts[key] == pytest.approx(whole[key], rel=1e-12)

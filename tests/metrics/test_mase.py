@@ -22,6 +22,6 @@ def test_does_not_depend_on_the_unit_the_chunks_or_the_order_of_samples(monkeypa
     rng = np.random.default_rng(0)
     samples, targets, scales = rng.normal(size=(101, 6)), rng.normal(size=101), rng.uniform(1, 2, size=101)
     before, whole = samples.copy(), mase(samples, targets, scales)["mase"]
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     assert mase(8 * samples[:, ::-1], 8 * targets, 8 * scales)["mase"] == pytest.approx(whole, rel=1e-12)
     np.testing.assert_array_equal(samples, before)

@@ -7,7 +7,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from hf_scorevi.metrics import mixture_nll
-from hf_scorevi.metrics._chunks import CHUNK_ELEMENTS
+from hf_scorevi.metrics.chunks import CHUNK_ELEMENTS
 
 
 @pytest.mark.parametrize("seed", range(3))

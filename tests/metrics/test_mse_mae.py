@@ -8,7 +8,7 @@ from hf_scorevi.metrics import mse_mae
 def test_agrees_with_sklearn(monkeypatch):
     rng = np.random.default_rng(0)
     samples, targets = rng.normal(size=(101, 6)), rng.normal(size=101)
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     means = samples.mean(axis=1)
     assert mse_mae(samples, targets) == {
         "mse": pytest.approx(mean_squared_error(targets, means), rel=1e-12),

@@ -21,7 +21,7 @@ def test_with_scales_of_one_is_the_interval_score(monkeypatch):
     rng = np.random.default_rng(0)
     samples, targets = rng.normal(size=(101, 30)), rng.normal(0, 2, size=101)
     expected = interval_coverage(samples, targets, [0.95])["interval_score"]
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 200)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 200)
     assert [msis(samples, targets, np.ones(101))["msis"]] == pytest.approx(expected, rel=1e-12)
     scaled = msis(8 * samples, 8 * targets, np.full(101, 8.0))
     assert [scaled["msis"]] == pytest.approx(expected, rel=1e-12)

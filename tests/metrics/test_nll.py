@@ -72,7 +72,7 @@ def test_refuses_what_are_no_log_probabilities(log_probabilities, message):
 
 
 def test_names_the_row_in_a_later_chunk(monkeypatch):
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 4)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 4)
     log_probabilities = np.log(np.full((9, 2), 0.5))
     log_probabilities[6] = 0.0
     with pytest.raises(ValueError, match="row 6 of "):

@@ -59,7 +59,7 @@ def test_one_draw_is_all_entropy(draws):
 
 def test_does_not_depend_on_the_chunks(draws, monkeypatch):
     whole = predictive_uncertainty(draws)
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 70)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 70)
     assert predictive_uncertainty(draws) == whole
 
 
@@ -88,7 +88,7 @@ def test_refuses_what_are_no_draws(probabilities, message):
 
 
 def test_names_the_row_in_a_later_chunk(draws, monkeypatch):
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 70)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 70)
     draws[20, 3] = 1.0
     with pytest.raises(ValueError, match="row 123 of"):
         predictive_uncertainty(draws)

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import chisquare, kstest
 
 from hf_scorevi.metrics import quantile_calibration_error
-from hf_scorevi.metrics._chunks import CHUNK_ELEMENTS
+from hf_scorevi.metrics.chunks import CHUNK_ELEMENTS
 
 
 @pytest.mark.parametrize("digits", [12, 0])  # none and many equal values
@@ -78,7 +78,7 @@ def test_does_not_depend_on_the_chunks(monkeypatch):
     rng = np.random.default_rng(0)
     samples, targets = rng.normal(size=(101, 7)), rng.normal(size=101)
     whole = quantile_calibration_error(samples, targets)
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     assert quantile_calibration_error(samples, targets) == whole
 
 

@@ -59,5 +59,5 @@ def test_certain_and_right_is_a_plain_zero():
 def test_does_not_depend_on_the_chunks(make_predictions, monkeypatch):
     probabilities, _ = make_predictions(num_examples=101)
     whole = soft_nll(probabilities, probabilities[::-1])["soft_nll"]
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 20)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 20)
     assert soft_nll(probabilities, probabilities[::-1])["soft_nll"] == pytest.approx(whole, rel=1e-12)

@@ -48,7 +48,7 @@ def test_does_not_depend_on_the_chunks(monkeypatch):
     rng = np.random.default_rng(0)
     quantiles, targets = rng.normal(size=(101, 9)), rng.normal(size=101)
     whole = weighted_quantile_loss(quantiles, targets)["by_level"]
-    monkeypatch.setattr("hf_scorevi.metrics._chunks.CHUNK_ELEMENTS", 30)
+    monkeypatch.setattr("hf_scorevi.metrics.chunks.CHUNK_ELEMENTS", 30)
     assert weighted_quantile_loss(quantiles, targets)["by_level"] == pytest.approx(whole, rel=1e-12)
 
 

@@ -1,17 +1,5 @@
 """`hf_scorevi.metrics.classwise_ece` as a module of `evaluate`."""
 
-from typing import Any
+from hf_scorevi.metrics.evaluate_module import evaluate_module
 
-import evaluate
-
-from hf_scorevi.metrics._evaluate import compute, metric_info
-
-
-class ClasswiseEce(evaluate.Metric):
-    """See `hf_scorevi.metrics.classwise_ece`."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return metric_info("classwise_ece", "labels")
-
-    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        return compute("classwise_ece", predictions, references, **options)
+ClasswiseEce = evaluate_module("classwise_ece", __name__)

@@ -1,17 +1,5 @@
 """`hf_scorevi.metrics.energy_score` as a module of `evaluate`."""
 
-from typing import Any
+from hf_scorevi.metrics.evaluate_module import evaluate_module
 
-import evaluate
-
-from hf_scorevi.metrics._evaluate import compute, metric_info
-
-
-class EnergyScore(evaluate.Metric):
-    """See `hf_scorevi.metrics.energy_score`."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return metric_info("energy_score", "vectors")
-
-    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        return compute("energy_score", predictions, references, **options)
+EnergyScore = evaluate_module("energy_score", __name__)

@@ -1,17 +1,5 @@
 """`hf_scorevi.metrics.mase` as a module of `evaluate`."""
 
-from typing import Any
+from hf_scorevi.metrics.evaluate_module import evaluate_module
 
-import evaluate
-
-from hf_scorevi.metrics._evaluate import compute, metric_info
-
-
-class Mase(evaluate.Metric):
-    """See `hf_scorevi.metrics.mase`."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return metric_info("mase", "scaled_samples")
-
-    def _compute(self, predictions: Any, references: Any, seasonal_errors: Any, **options: Any) -> dict[str, Any]:
-        return compute("mase", predictions, references, seasonal_errors, **options)
+Mase = evaluate_module("mase", __name__)

@@ -1,17 +1,5 @@
 """`hf_scorevi.metrics.mce` as a module of `evaluate`."""
 
-from typing import Any
+from hf_scorevi.metrics.evaluate_module import evaluate_module
 
-import evaluate
-
-from hf_scorevi.metrics._evaluate import compute, metric_info
-
-
-class Mce(evaluate.Metric):
-    """See `hf_scorevi.metrics.mce`."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return metric_info("mce", "labels")
-
-    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        return compute("mce", predictions, references, **options)
+Mce = evaluate_module("mce", __name__)

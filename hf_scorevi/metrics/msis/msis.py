@@ -1,17 +1,5 @@
 """`hf_scorevi.metrics.msis` as a module of `evaluate`."""
 
-from typing import Any
+from hf_scorevi.metrics.evaluate_module import evaluate_module
 
-import evaluate
-
-from hf_scorevi.metrics._evaluate import compute, metric_info
-
-
-class Msis(evaluate.Metric):
-    """See `hf_scorevi.metrics.msis`."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return metric_info("msis", "scaled_samples")
-
-    def _compute(self, predictions: Any, references: Any, seasonal_errors: Any, **options: Any) -> dict[str, Any]:
-        return compute("msis", predictions, references, seasonal_errors, **options)
+Msis = evaluate_module("msis", __name__)

@@ -1,17 +1,5 @@
 """`hf_scorevi.metrics.soft_nll` as a module of `evaluate`."""
 
-from typing import Any
+from hf_scorevi.metrics.evaluate_module import evaluate_module
 
-import evaluate
-
-from hf_scorevi.metrics._evaluate import compute, metric_info
-
-
-class SoftNll(evaluate.Metric):
-    """See `hf_scorevi.metrics.soft_nll`."""
-
-    def _info(self) -> evaluate.MetricInfo:
-        return metric_info("soft_nll", "distributions")
-
-    def _compute(self, predictions: Any, references: Any, **options: Any) -> dict[str, Any]:
-        return compute("soft_nll", predictions, references, **options)
+SoftNll = evaluate_module("soft_nll", __name__)

@@ -1,0 +1,28 @@
+"""How to read a number in a metric's result. The file of each metric declares those of its own result."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """
+    What a figure is called, and which way is better.
+
+    Attributes:
+        name: in the result of the metric.
+        label: on cards and pictures.
+        greater_is_better: `None` if neither more nor less is better of itself (a coverage, an entropy, a bound).
+        unit: of the value; "" if it has none, "target" for that of the target.
+        is_binned: whether it depends on a number of bins.
+    """
+
+    name: str
+    label: str
+    greater_is_better: bool | None
+    unit: str = ""
+    is_binned: bool = False
+
+    @property
+    def direction(self) -> str:
+        """Which way is better, in words; empty if neither is."""
+        return {True: "higher is better", False: "lower is better", None: ""}[self.greater_is_better]

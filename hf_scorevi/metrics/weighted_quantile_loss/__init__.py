@@ -1,1 +1,0 @@
-"""`function.py` has the metric, `weighted_quantile_loss.py` its module of `evaluate`, README.md its card."""
