@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .errors import InputError
+from .json_values import short
 
 __all__ = ["MOST_EXACT", "plain", "real_number", "whole_number"]
 
@@ -32,7 +33,9 @@ def whole_number(name: str, value: Any, least: int = 1, most: int = MOST_EXACT, 
     if found is None or found != math.floor(found) or not least <= found <= most:
         beyond = found is not None and found > most
         bound = f" and at most {most:,}" if beyond else ""
-        raise InputError(f"{name} must be a whole number of at least {least}{bound}{otherwise}, not {_shown(value)}.")
+        raise InputError(
+            f"{name} must be a whole number of at least {least}{bound}{otherwise}, not {short(value, 60)}."
+        )
     return int(found)
 
 
@@ -49,7 +52,7 @@ def real_number(name: str, value: Any, least: float, most: float, otherwise: str
         sort = "a positive number" if least > 0 else "a number that is not negative"
         far = found is not None and (found > most or 0 < found < least)
         bound = f" between {least:g} and {most:g}" if far and least > 0 else f" of at most {most:g}" if far else ""
-        raise InputError(f"{name} must be {sort}{bound}{otherwise}, not {_shown(value)}.")
+        raise InputError(f"{name} must be {sort}{bound}{otherwise}, not {short(value, 60)}.")
     return float(found)
 
 
@@ -65,12 +68,3 @@ def _number(value: Any) -> int | float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
-
-
-def _shown(value: Any) -> str:
-    """As it was given, or as much of it as a message has room for."""
-    try:
-        text = repr(value)
-    except ValueError:  # a number of thousands of digits
-        return "a number that long"
-    return text if len(text) <= 60 else text[:60] + "…"

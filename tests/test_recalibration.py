@@ -176,5 +176,5 @@ def test_a_record_comes_back():
     assert Recalibration.from_dict(json.loads(json.dumps(values.to_dict()))) == values
     with pytest.raises(ValueError, match="'seen' is missing"):
         Recalibration.from_dict({k: v for k, v in values.to_dict().items() if k != "seen"})
-    with pytest.raises(ValueError, match="object"):
+    with pytest.raises(ValueError, match="a recalibration must be an object"):
         Recalibration.from_dict([])

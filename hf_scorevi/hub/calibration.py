@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from huggingface_hub import EvalResult
 from transformers.utils import logging
 
 from ..errors import PosteriorCheckpointError
+from ..json_values import json_flag, json_list, json_number, json_object, json_text, json_whole, short
 from ..metrics import FIGURES, ReliabilityBins
 from ..posthoc import Recalibration
 from .card_merging import OWNER, identifier, plain
 from .files import is_there, remove, write_aside
 from .loading import read_config, stored_files
-from .untrusted import read_json, short
+from .untrusted import read_json
 
 __all__ = [
     "CALIBRATION_NAME",
@@ -40,8 +41,8 @@ BINNED = tuple(name for name in _ON_CARDS if FIGURES[name].is_binned)
 _COVERAGE = re.compile(r"coverage_([1-9][0-9]?)")
 ROWS = {"predictive": "posterior predictive", "mean": "mean weights alone"}
 _FORMAT_VERSION = "1.1"
-_MAX_TEXT = 200
 _MAX_ENTRIES = 100
+_REQUIRED = ("dataset", "num_examples", "num_samples", "seed", "metrics", "num_bins", "by_num_samples", "reliability")
 
 logger = logging.get_logger(__name__)
 
@@ -154,37 +155,40 @@ class Evaluation:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Evaluation:
+    def from_dict(cls, values: Any) -> Evaluation:
         """
         The inverse of `to_dict`, from anybody. A figure of `None` becomes NaN; unknown fields are ignored.
 
         Raises:
             ValueError: a field is missing, or no such value.
         """
-        try:
-            figures = {_text(row): _figures(own) for row, own in values["metrics"].items()}
-            if "predictive" not in figures:
-                raise ValueError("metrics has no predictive")
-            return cls(
-                dataset=_text(values["dataset"]),
-                num_examples=_whole(values["num_examples"]),
-                num_samples=_whole(values["num_samples"]),
-                seed=_whole(values["seed"], least=0),
-                metrics=figures,
-                split=None if values.get("split") is None else _text(values["split"]),
-                dataset_config=None if values.get("dataset_config") is None else _text(values["dataset_config"]),
-                num_bins=_whole(values["num_bins"]),
-                by_num_samples=[
-                    _figures(own) | {"num_samples": _whole(own["num_samples"])}
-                    for own in _short_list(values["by_num_samples"])
-                ],
-                reliability={_text(row): ReliabilityBins.from_dict(own) for row, own in values["reliability"].items()},
-                recalibrated=_flag(values.get("recalibrated", False)),
-            )
-        except KeyError as error:
-            raise ValueError(f"{error} is missing") from error
-        except (TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"a field has the wrong type: {error}") from error
+        values = json_object("an evaluation", values, _REQUIRED)
+        metrics = {
+            json_text("a name in metrics", row): _figures(f"metrics.{row}", own)
+            for row, own in json_object("metrics", values["metrics"], ["predictive"]).items()
+        }
+        by_num_samples = [
+            _figures("by_num_samples", own, ["num_samples"])
+            | {"num_samples": json_whole("num_samples", own["num_samples"], 1)}
+            for own in json_list("by_num_samples", values["by_num_samples"], most=_MAX_ENTRIES)
+        ]
+        reliability = {
+            json_text("a name in reliability", row): ReliabilityBins.from_dict(own)
+            for row, own in json_object("reliability", values["reliability"]).items()
+        }
+        optional = ("split", "dataset_config")
+        return cls(
+            dataset=json_text("dataset", values["dataset"]),
+            num_examples=json_whole("num_examples", values["num_examples"], 1),
+            num_samples=json_whole("num_samples", values["num_samples"], 1),
+            seed=json_whole("seed", values["seed"]),
+            metrics=metrics,
+            num_bins=json_whole("num_bins", values["num_bins"], 1),
+            by_num_samples=by_num_samples,
+            reliability=reliability,
+            recalibrated=json_flag("recalibrated", values.get("recalibrated", False)),
+            **{name: json_text(name, values[name]) for name in optional if values.get(name) is not None},
+        )
 
 
 def hub_dataset(name: Any) -> str | None:
@@ -196,40 +200,12 @@ def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}" if math.isfinite(value) else "not finite"
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.strip()) <= len(value) <= _MAX_TEXT:
-        raise ValueError(f"{short(value)} is no line of 1 to {_MAX_TEXT} characters")
-    return value
-
-
-def _whole(value: Any, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-        raise ValueError(f"{short(value)} is no whole number of at least {least}")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{short(value)} is neither true nor false")
-    return value
-
-
-def _figures(values: dict[str, Any]) -> dict[str, float]:
-    return {_text(name): _figure(value) for name, value in values.items()}
-
-
-def _figure(value: Any) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{short(value)} is no figure")
-    return float(value)
-
-
-def _short_list(values: Any) -> list[Any]:
-    if not isinstance(values, list) or len(values) > _MAX_ENTRIES:
-        raise ValueError(f"a list of at most {_MAX_ENTRIES} entries is needed, not {short(values)}")
-    return values
+def _figures(name: str, values: Any, required: Iterable[str] = ()) -> dict[str, float]:
+    """Figures by name, NaN where the file has `null`."""
+    return {
+        json_text(f"a name in {name}", key): math.nan if value is None else json_number(key, value)
+        for key, value in json_object(name, values, required).items()
+    }
 
 
 def _finite(figures: dict[str, float]) -> dict[str, float | None]:
@@ -250,7 +226,7 @@ def write_evaluations(
         remove(path)
         return
     described = [evaluation.to_dict() for evaluation in evaluations]
-    for values in _short_list(described):
+    for values in json_list("evaluations", described, most=_MAX_ENTRIES):
         Evaluation.from_dict(values)
     contents = {"format_version": _FORMAT_VERSION, **_weights_of(Path(folder)), "evaluations": described}
     if recalibration is not None:
@@ -272,7 +248,8 @@ def read_evaluations(folder: str | os.PathLike[str]) -> list[Evaluation]:
     if contents is None:
         return []
     try:
-        return [Evaluation.from_dict(values) for values in _short_list(contents.get("evaluations"))]
+        found = json_list("evaluations", contents.get("evaluations"), most=_MAX_ENTRIES)
+        return [Evaluation.from_dict(values) for values in found]
     except ValueError as error:
         raise _damaged(path, error, "Delete it, and measure again with `hf-scorevi evaluate`.") from error
 

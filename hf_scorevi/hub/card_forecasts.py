@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from ..errors import PosteriorCheckpointError
+from ..json_values import POSITIVE, is_number, is_whole
 from .card_merging import plain
 from .untrusted import read_json
 
@@ -79,14 +80,14 @@ def _processor(folder: Path) -> dict[str, Any]:
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else None
+    return value if is_whole(value, 1, 2**31 - 1) else None
 
 
 def _range(variance: Any) -> str | None:
     """Smallest, largest and middle standard deviation of a number or lists of lists of such."""
     rows = variance if isinstance(variance, list) else [variance]
     numbers = [value for row in rows for value in (row if isinstance(row, list) else [row])]
-    stds = [math.sqrt(v) for v in numbers if isinstance(v, int | float) and 0 < v < math.inf]
+    stds = [math.sqrt(v) for v in numbers if is_number(v, POSITIVE)]
     if not stds:
         return None
     low, high = f"{min(stds):.3g}", f"{max(stds):.3g}"

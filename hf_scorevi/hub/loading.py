@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PosteriorCheckpointError
+from ..json_values import POSITIVE, json_number, json_object, short
 from ..posterior import FAMILIES, GaussianFamily, Posterior, PosteriorConfig, local
 from .base_weights import BaseRecord
 from .checkpoint import (
@@ -24,7 +25,7 @@ from .checkpoint import (
 )
 from .files import is_there, remedy
 from .keys import file_keys
-from .untrusted import StoredTensors, read_json, sha256, short
+from .untrusted import StoredTensors, read_json, sha256
 
 __all__ = ["ADAPTER_NAME", "base_record", "load_posterior", "read_checkpoint", "read_config", "stored_files"]
 
@@ -176,19 +177,14 @@ def _version(contents: dict[str, Any], path: Path) -> tuple[int, ...]:
 def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
     try:
         stored = StoredPosterior(
-            config=PosteriorConfig.from_dict(contents["posterior"]),
-            num_data=int(_number(contents, "num_data")),
-            temperature=_number(contents, "temperature"),
-            likelihood=contents["likelihood"],
-            method=contents["method"],
-            training=contents.get("training", {}),
+            config=PosteriorConfig.from_dict(json_object("posterior", contents["posterior"])),
+            num_data=int(json_number("num_data", contents["num_data"], 1)),
+            temperature=json_number("temperature", contents["temperature"], POSITIVE),
+            likelihood=json_object("likelihood", contents["likelihood"]),
+            method=json_object("method", contents["method"]),
+            training=json_object("training", contents.get("training", {})),
             base=base_record(contents, path.parent),
         )
-        if stored.num_data < 1 or stored.temperature <= 0:
-            raise ValueError("num_data must be at least 1, and temperature positive")
-        for name in ("likelihood", "method", "training"):
-            if not isinstance(getattr(stored, name), dict):
-                raise ValueError(f"{name} must be an object, not {short(getattr(stored, name))}")
         noise = stored.noise
         own = (None, None) if noise is None else (noise.variance, noise.floor)
         for values, most in zip((stored.noise_variance, *own), (2, 2, 1), strict=True):
@@ -219,13 +215,6 @@ def base_record(contents: dict[str, Any], folder: Path) -> BaseRecord | None:
 
 def _all_positive(values: Tensor) -> bool:
     return bool((values.isfinite() & (values > 0)).all())
-
-
-def _number(contents: dict[str, Any], name: str) -> float:
-    value = contents[name]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number, not {short(value)}")
-    return value
 
 
 def _check_shapes(tensors: StoredTensors, needed: dict[str, tuple[int, ...]], family: str, folder: Path) -> None:

@@ -24,16 +24,10 @@ from torch.nn.modules.module import (
 )
 
 from ..errors import PosteriorCheckpointError
+from ..json_values import short
 from .files import MAX_TEXT_BYTES, opened, read_bytes, remedy
 
 __all__ = ["StoredTensors", "at_most", "read_json", "reading", "sha256", "short"]
-
-
-def short(value: object) -> str:
-    """A value from a file, or an error about one, as a line for a message: printable, and no longer than 300."""
-    text = " ".join(str(value).split()) if isinstance(value, BaseException) else repr(value)
-    text = "".join(c if c.isprintable() else "�" for c in text[:301])
-    return text if len(text) < 301 else text[:300] + "…"
 
 
 @contextmanager

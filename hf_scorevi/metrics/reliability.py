@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.json_values import json_list, json_number, json_object, json_whole, short
 from hf_scorevi.metrics.chunks import top_label
 from hf_scorevi.metrics.inputs import SUM_TOLERANCE, as_array, check_num_bins, check_probabilities
 
@@ -54,30 +55,16 @@ class ReliabilityBins:
         Raises:
             ValueError: `values` is not what `to_dict` gives for some predictions, or has more than 10,000 bins.
         """
-        if not isinstance(values, dict) or set(values) != set(_KEYS):
-            raise ValueError(f"reliability bins must be an object with exactly the keys {', '.join(_KEYS)}")
-        for key in _KEYS:
-            if not isinstance(values[key], list):
-                raise ValueError(f"{key} of reliability bins must be a list")
-        edges, counts, mean_confidence, accuracy = (values[key] for key in _KEYS)
-        num_bins = len(counts)
-        if not 1 <= num_bins <= MAX_STORED_BINS:
-            raise ValueError(f"reliability bins must be 1 to {MAX_STORED_BINS}, not {num_bins}")
-        for key, length in (("edges", num_bins + 1), ("mean_confidence", num_bins), ("accuracy", num_bins)):
-            if len(values[key]) != length:
-                raise ValueError(
-                    f"{key} of reliability bins has {len(values[key])} entries, not {length} as {num_bins} counts ask"
-                )
-        _check_edges(edges)
-        _check_counts(counts)
-        # Rows may sum to a little more than one, and so may a mean confidence be more than one.
-        _check_means("mean_confidence", mean_confidence, counts, 1.0 + SUM_TOLERANCE)
-        _check_means("accuracy", accuracy, counts, 1.0)
+        values = json_object("reliability bins", values, _KEYS)
+        if unknown := [key for key in values if key not in _KEYS]:
+            raise ValueError(f"reliability bins have the keys {', '.join(_KEYS)}, and not {short(unknown[0])}")
+        counts = _stored_counts(values["counts"])
         return cls(
-            edges=np.array(edges, dtype=np.float64),
+            edges=np.array(_stored_edges(values["edges"], len(counts)), dtype=np.float64),
             counts=np.array(counts, dtype=np.int64),
-            mean_confidence=np.array(mean_confidence, dtype=np.float64),  # None becomes NaN
-            accuracy=np.array(accuracy, dtype=np.float64),
+            # Rows may sum to a little more than one, and so may a mean confidence be more than one.
+            mean_confidence=_stored_means("mean_confidence", values["mean_confidence"], counts, 1.0 + SUM_TOLERANCE),
+            accuracy=_stored_means("accuracy", values["accuracy"], counts, 1.0),
         )
 
 
@@ -166,30 +153,36 @@ def _none_for_nan(values: npt.NDArray[np.float64]) -> list[float | None]:
     return [None if np.isnan(value) else value for value in values.tolist()]
 
 
-# No message below repeats a value: it may be as long as its author liked.
-def _check_edges(edges: list[Any]) -> None:
-    if not all(_is_number(edge) for edge in edges) or edges[0] != 0 or edges[-1] != 1:
-        raise ValueError("edges of reliability bins must be numbers from 0 to 1")
-    for index in range(1, len(edges)):
-        if not edges[index - 1] < edges[index]:
-            raise ValueError(f"edges of reliability bins must increase, but edges[{index}] does not")
-
-
-def _check_counts(counts: list[Any]) -> None:
-    for index, count in enumerate(counts):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-            raise ValueError(f"counts[{index}] of reliability bins is not a whole number of at least 0")
+def _stored_counts(values: Any) -> list[int]:
+    counts = [
+        json_whole(f"counts[{i}] of reliability bins", value)
+        for i, value in enumerate(json_list("counts of reliability bins", values, 1, MAX_STORED_BINS))
+    ]
     if not 1 <= sum(counts) <= 2**53:  # beyond that, float64 does not hold it
-        raise ValueError("counts of reliability bins must sum to a number of examples, 1 to 2^53")
+        raise ValueError(f"counts of reliability bins must sum to 1 to 2^53 examples, not {sum(counts)}")
+    return counts
 
 
-def _check_means(key: str, means: list[Any], counts: list[int], largest: float) -> None:
-    for index, (mean, count) in enumerate(zip(means, counts, strict=True)):
-        if (mean is None) != (count == 0):
-            raise ValueError(f"{key}[{index}] of reliability bins must be null exactly where the bin is empty")
-        if mean is not None and not (_is_number(mean) and 0 <= mean <= largest):
-            raise ValueError(f"{key}[{index}] of reliability bins is not a number in [0, 1]")
+def _stored_edges(values: Any, num_bins: int) -> list[float]:
+    edges = [
+        json_number(f"edges[{i}] of reliability bins", value, 0.0, 1.0)
+        for i, value in enumerate(json_list("edges of reliability bins", values, num_bins + 1, num_bins + 1))
+    ]
+    if edges[0] != 0.0 or edges[-1] != 1.0:
+        raise ValueError(f"edges of reliability bins must go from 0 to 1, not from {edges[0]} to {edges[-1]}")
+    for i in range(1, len(edges)):
+        if edges[i - 1] >= edges[i]:
+            raise ValueError(f"edges of reliability bins must increase, but edges[{i}] is {edges[i]}")
+    return edges
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _stored_means(key: str, values: Any, counts: list[int], largest: float) -> npt.NDArray[np.float64]:
+    means = np.full(len(counts), np.nan)
+    for i, value in enumerate(json_list(f"{key} of reliability bins", values, len(counts), len(counts))):
+        if (value is None) != (counts[i] == 0):
+            raise ValueError(
+                f"{key}[{i}] of reliability bins must be null exactly where the bin is empty, not {short(value)}"
+            )
+        if value is not None:
+            means[i] = json_number(f"{key}[{i}] of reliability bins", value, 0.0, largest)
+    return means

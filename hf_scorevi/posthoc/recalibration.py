@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ..json_values import json_number, json_object, json_text, json_whole
 from .seen import Sketch
 from .temperature import MAX_TEMPERATURE, MIN_TEMPERATURE
 
@@ -53,45 +53,18 @@ class Recalibration:
         Raises:
             ValueError: a field is missing, or no such value.
         """
-        if not isinstance(values, dict):
-            raise ValueError("a recalibration must be an object")
-        try:
-            return cls(
-                temperature=_number(values, "temperature", MIN_TEMPERATURE, MAX_TEMPERATURE),
-                posterior_scale=_number(values, "posterior_scale", MIN_SCALE, MAX_SCALE),
-                dataset=_text(values, "dataset"),
-                num_examples=_whole(values, "num_examples", 1),
-                num_samples=_whole(values, "num_samples", 1),
-                seed=_whole(values, "seed", 0),
-                nll_before=_number(values, "nll_before", 0.0, math.inf),
-                nll_after=_number(values, "nll_after", 0.0, math.inf),
-                seen=Sketch.from_list(values["seen"]),
-                dataset_config=None if values.get("dataset_config") is None else _text(values, "dataset_config"),
-                split=None if values.get("split") is None else _text(values, "split"),
-            )
-        except KeyError as error:
-            raise ValueError(f"{error} is missing") from error
-
-
-# No message repeats a value: it may be as long as its author liked.
-def _number(values: dict[str, Any], name: str, least: float, most: float) -> float:
-    value = values[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise ValueError(f"{name} must be a number from {least:g} to {most:g}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite")
-    return float(value)
-
-
-def _whole(values: dict[str, Any], name: str, least: int) -> int:
-    value = values[name]
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-        raise ValueError(f"{name} must be a whole number of at least {least}")
-    return value
-
-
-def _text(values: dict[str, Any], name: str) -> str:
-    value = values[name]
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.strip()) <= len(value) <= 200:
-        raise ValueError(f"{name} must be a line of 1 to 200 characters")
-    return value
+        optional = ("dataset_config", "split")
+        required = [field.name for field in fields(cls) if field.name not in optional]
+        values = json_object("a recalibration", values, required)
+        return cls(
+            temperature=json_number("temperature", values["temperature"], MIN_TEMPERATURE, MAX_TEMPERATURE),
+            posterior_scale=json_number("posterior_scale", values["posterior_scale"], MIN_SCALE, MAX_SCALE),
+            dataset=json_text("dataset", values["dataset"]),
+            num_examples=json_whole("num_examples", values["num_examples"], 1),
+            num_samples=json_whole("num_samples", values["num_samples"], 1),
+            seed=json_whole("seed", values["seed"]),
+            nll_before=json_number("nll_before", values["nll_before"], 0.0),
+            nll_after=json_number("nll_after", values["nll_after"], 0.0),
+            seen=Sketch.from_list(values["seen"]),
+            **{name: json_text(name, values[name]) for name in optional if values.get(name) is not None},
+        )

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..json_values import json_list, short
+
 __all__ = ["Sketch", "example_hashes"]
 
 _SIZE = 64
@@ -64,10 +66,9 @@ class Sketch:
         Raises:
             ValueError: no such list.
         """
-        if not isinstance(values, list) or len(values) > _SIZE:
-            raise ValueError(f"seen must be a list of at most {_SIZE} hashes")
-        if not all(isinstance(value, str) and _HASH.fullmatch(value) for value in values):
-            raise ValueError("seen must have hashes of 16 hexadecimal digits")
+        for value in json_list("seen", values, most=_SIZE):
+            if not (isinstance(value, str) and _HASH.fullmatch(value)):
+                raise ValueError(f"seen must have hashes of 16 hexadecimal digits, not {short(value)}")
         return cls(values)
 
     def __eq__(self, other: object) -> bool:

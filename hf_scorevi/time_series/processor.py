@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import logging
 
+from ..json_values import POSITIVE, json_list, json_number, short
 from ..predictive import ForecastOutput
 from ._values import refuse_non_finite, to_array
 
@@ -67,8 +67,8 @@ class SeriesProcessor(FeatureExtractionMixin):
         if not all(isinstance(name, str) for name in self.channels) or len(set(self.channels)) < len(self.channels):
             raise ValueError(f"channels must be different names, not {self.channels}.")
         for name, mean, std in zip(self.channels, self.mean, self.std, strict=True):
-            if not (_is_finite(mean) and _is_finite(std) and std > 0):
-                raise ValueError(f"Channel {name!r} has mean {mean!r} and std {std!r}: finite numbers, std above 0.")
+            json_number(f"The mean of channel {short(name)}", mean)
+            json_number(f"The std of channel {short(name)}", std, POSITIVE)
         if self.frequency is not None and not isinstance(self.frequency, str):
             raise ValueError(f"frequency must be a string such as 'h', or None, not {self.frequency!r}.")
 
@@ -179,11 +179,6 @@ class SeriesProcessor(FeatureExtractionMixin):
         if kind != cls.__name__:
             raise ValueError(f"preprocessor_config.json is not of a {cls.__name__} but of {kind or 'another kind'}.")
         for name in ("channels", "mean", "std"):
-            if not isinstance(feature_extractor_dict.get(name), list):
-                raise ValueError(f"preprocessor_config.json has no list of {name}.")
+            json_list(f"{name} in preprocessor_config.json", feature_extractor_dict.get(name))
         known = {name: feature_extractor_dict.get(name) for name in ("channels", "mean", "std", "frequency")}
         return super().from_dict(known, **kwargs)  # what else a file holds would become attributes
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

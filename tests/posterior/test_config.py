@@ -31,7 +31,7 @@ from hf_scorevi import PosteriorConfig
         ({"prior_std": 1e-200}, "prior_std must be a positive number between 1e-09 and 1e\\+15 or 'auto'"),
         ({"prior_std": True}, "prior_std must be a positive number or 'auto', not True"),
         ({"prior_std": 10**400}, "prior_std must be a positive number between"),
-        ({"prior_std": 10**5000}, "prior_std must be a positive number between .* not a number that long"),
+        ({"prior_std": 10**5000}, "prior_std must be a positive number between .* not a value too long to show"),
         ({"temperature": np.array([1.0, 2.0])}, "temperature must be a positive number or 'auto'"),
         ({"noise_variance": 1e300}, "noise_variance must be a positive number between"),
         ({"noise_variance": -0.1}, "noise_variance must be a positive number"),
