@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ..numbers import MOST_EXACT, whole_number
+from ..random_state import cuda_devices, preserved_random_state
 from .methods import first_gaussian
 from .target import Target
 
@@ -56,8 +57,7 @@ class FlowResult:
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """(n, D) draws, the same for the same seed; the global random state is not touched."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with preserved_random_state(*cuda_devices(), seed=seed):
             return self.location + self.scale * self.flow().sample((n,))
 
     @torch.no_grad()
@@ -108,8 +108,7 @@ def fit_flow(
         if not value > 0:
             raise ValueError(f"{name} must be positive, not {value!r}.")
     first = first_gaussian(dim, "diagonal", init_mean, init_std)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with preserved_random_state(*cuda_devices(), seed=seed):
         model = (_default_flow(dim) if flow is None else copy.deepcopy(flow)).double()
         result = FlowResult(model, first.mean, first.scale, [], 0, "")
         message = _run(target, result, batch_size, max_evaluations, learning_rate, proximal_weight, seed, progress)

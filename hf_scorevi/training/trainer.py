@@ -36,6 +36,7 @@ from ..posterior import (
     posterior_figures,
     select_parameters,
 )
+from ..random_state import RandomState
 from ..twin import Kept
 from .arguments import ScoreVITrainingArguments
 from .checkpointing import load_posterior_into, load_state, save_state
@@ -50,7 +51,6 @@ from .posterior_trainer import PosteriorTrainer
 from .prior import initial_prior
 from .record import training_record
 from .refusals import refuse_pruning, refuse_unsupported, upcast
-from .rng import RandomState
 from .window import Window
 
 __all__ = ["ScoreVITrainer"]
