@@ -12,6 +12,8 @@ from ..posterior import GaussianPrior, Posterior, mean_variance
 
 __all__ = ["PosteriorUpdate", "mean_square_shift"]
 
+_PRIOR = "prior."
+
 
 class PosteriorUpdate(ABC):
     """
@@ -54,19 +56,12 @@ class PosteriorUpdate(ABC):
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs besides the weights and their precisions; collective if weights are split."""
-        state = {
-            "prior.std": torch.tensor(self.prior.std, dtype=torch.float64),
-            "prior.scale": torch.tensor(self.prior.scale, dtype=torch.float64),
-        }
-        whole = self.posterior.shards.whole
-        return state | {f"prior.mean.{i}": whole(i, mean) for i, mean in enumerate(self.prior.mean)}
+        return {_PRIOR + name: value for name, value in self.prior.state_dict(self.posterior).items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
-        self.prior.std, self.prior.scale = state["prior.std"].tolist(), state["prior.scale"].tolist()
-        part = self.posterior.shards.part
-        parts = (part(i, state[f"prior.mean.{i}"]) for i in range(len(self.posterior.params)))
-        self.prior.mean = [mean.to(p.device, copy=True) for mean, p in zip(parts, self.posterior.params, strict=True)]
+        prior = {name.removeprefix(_PRIOR): value for name, value in state.items() if name.startswith(_PRIOR)}
+        self.prior.load_state_dict(prior, self.posterior)
 
 
 def mean_square_shift(posterior: Posterior, prior: GaussianPrior) -> list[float]:

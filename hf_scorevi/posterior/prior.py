@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -72,6 +72,26 @@ class GaussianPrior:
         if self.learn_std:
             terms = zip(self.scale, mean_variance, mean_square_shift, strict=True)
             self.std = [(0.5 * (s * s + variance + shift)) ** 0.5 for s, variance, shift in terms]
+
+    def state_dict(self, posterior: Posterior) -> dict[str, Tensor]:
+        """Return μ, σ and where σ started, whole tensors by name; collective if the posterior's weights are split."""
+        state = {
+            "std": torch.tensor(self.std, dtype=torch.float64),
+            "scale": torch.tensor(self.scale, dtype=torch.float64),
+        }
+        return state | {f"mean.{i}": posterior.shards.whole(i, mean) for i, mean in enumerate(self.mean)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor], posterior: Posterior) -> None:
+        """
+        Take over what `state_dict` returned, of each mean the part that this process holds.
+
+        Raises:
+            KeyError: a tensor is missing; nothing was changed.
+        """
+        std, scale = state["std"].tolist(), state["scale"].tolist()
+        parts = [posterior.shards.part(i, state[f"mean.{i}"]) for i in range(len(posterior.params))]
+        self.mean = [mean.to(p.device, copy=True) for mean, p in zip(parts, posterior.params, strict=True)]
+        self.std, self.scale = std, scale
 
     @torch.no_grad()
     def follow(self, posterior: Posterior) -> None:

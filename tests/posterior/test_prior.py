@@ -64,6 +64,28 @@ def test_empirical_bayes_cannot_collapse(setting):
     assert prior.std == pytest.approx([0.7 / 2**0.5, 1.3 / 2**0.5])
 
 
+def test_a_state_comes_back(setting):
+    q, prior = setting
+    prior.update_std([0.3, 0.2], [0.9, 0.1])
+    other = GaussianPrior([torch.zeros(6, 5), torch.ones(7)], [1.0, 1.0], learn_std=True)
+    state = {name: value.clone() for name, value in prior.state_dict(q).items()}
+    other.load_state_dict(state, q)
+    assert (other.std, other.scale) == (prior.std, prior.scale) and prior.std != prior.scale
+    assert all(torch.equal(a, b) for a, b in zip(other.mean, prior.mean, strict=True))
+    state["mean.0"].zero_()  # the prior has its own copy
+    assert torch.equal(other.mean[0], prior.mean[0])
+
+
+def test_a_state_with_a_missing_tensor_changes_nothing(setting):
+    q, prior = setting
+    other = GaussianPrior([torch.zeros(6, 5), torch.ones(7)], [1.0, 1.0], learn_std=True)
+    state = prior.state_dict(q)
+    del state["mean.1"]
+    with pytest.raises(KeyError, match=r"mean\.1"):
+        other.load_state_dict(state, q)
+    assert other.std == [1.0, 1.0] and not other.mean[0].any()
+
+
 def test_a_fixed_std_stays():
     prior = GaussianPrior([torch.zeros(())], [0.3], learn_std=False)
     prior.update_std([5.0], [5.0])
