@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-_WRAPPERS = re.compile(r"^base_model\.model\.|\bmodules_to_save\.|(?<=\.)default\.")  # PEFT's, which say nothing
+_WRAPPERS = re.compile(
+    r"^base_model\.model\.|\bmodules_to_save\.|(?<=\.)default\."
+)  # PEFT's, which have no meaning here
 _FEW_BLOCKS = 6
 _MANY_BLOCKS = 64
 
@@ -21,12 +23,12 @@ class Run(NamedTuple):
 
 
 def plain(name: str) -> str:
-    """The name without PEFT's wrappers."""
+    """Return the name without PEFT's wrappers."""
     return _WRAPPERS.sub("", name)
 
 
 def runs(names: Sequence[str]) -> list[Run]:
-    """The names' blocks: "vit.layers.3.mlp.fc1.weight" stands in the block 3 of the stem "layers".
+    """Find the names' blocks: "vit.layers.3.mlp.fc1.weight" stands in the block 3 of the stem "layers".
 
     A block is the first number in a name; the second, as in "stages.0.layers.2", if there are few of the first.
     A stem's label is as short as tells it from the others. Tensors outside of blocks have that of their module.
@@ -111,11 +113,12 @@ def _module(path: Sequence[str], prefixes: set[str]) -> str:
     return path[1] if path[0] in prefixes and len(path) > 2 else path[0]
 
 
-def shortened(names: Sequence[str], limit: int, longest: int) -> list[str]:
-    """The names with an ellipsis in the middle of those that are longer than `limit`.
+def shortened(names: Sequence[str], limit: int, longest: int | None = None) -> list[str]:
+    """Put an ellipsis in the middle of the names that are longer than `limit`.
 
-    `limit` grows up to `longest` where the same would be left of two names.
+    `limit` grows up to `longest` where two names would become the same.
     """
+    longest = longest or limit
     different = len(set(names))
     for length in range(limit, longest + 1):
         short = [_shorten(name, length) for name in names]

@@ -17,7 +17,7 @@ LEGEND_WIDTH = 72  # characters of a legend of one column, so that it ends withi
 
 
 def new_figure(height: float, asked_by: str) -> "Figure":
-    """An empty figure, 700 pixels wide and `height` inches (of 100 pixels) high.
+    """Return an empty figure, 700 pixels wide and `height` inches (of 100 pixels) high.
 
     Raises:
         ImportError: matplotlib is not installed; the message names `asked_by`.
@@ -29,18 +29,28 @@ def new_figure(height: float, asked_by: str) -> "Figure":
     return Figure(figsize=(7.0, height), dpi=100, layout="constrained")  # not pyplot: no global state, no display
 
 
+def look(index: int) -> tuple[str, str]:
+    """Return the colour and the marker of the `index`-th curve."""
+    return COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+
+
+def panel_title(axes: "Axes", text: str) -> None:
+    """Write a line above one of several panels. A name in it is no formula."""
+    axes.set_title(text, loc="left", fontsize=10, parse_math=False)
+
+
 def bare_frame(axes: "Axes") -> None:
-    """A pale grid behind the data, no frame above and on the right."""
+    """Draw a pale grid behind the data, and no frame above and on the right."""
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def outer_legend(figure: "Figure", title: str | None, columns: int = 1) -> None:
-    """A legend above the axes, because curves may run through any corner of them.
+    """Draw a legend above the axes, because curves may run through any corner of them.
 
     The title belongs to the legend, as the layout would draw a title of the figure across it. Names are no formulas,
-    and those too long for one column get an ellipsis.
+    and those too long for one column are shortened.
     """
     legend = figure.legend(
         loc="outside upper left",
@@ -55,7 +65,7 @@ def outer_legend(figure: "Figure", title: str | None, columns: int = 1) -> None:
     )
     texts = legend.get_texts()
     if columns == 1:
-        short = shortened([text.get_text() for text in texts], LEGEND_WIDTH, LEGEND_WIDTH)
+        short = shortened([text.get_text() for text in texts], LEGEND_WIDTH)
         for text, label in zip(texts, short, strict=True):
             text.set_text(label)
     for text in (*texts, legend.get_title()):

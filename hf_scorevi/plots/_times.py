@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def time_stamps(times: npt.ArrayLike | None, context: int, horizon: int) -> npt.NDArray[Any]:
-    """Time stamps or numbers [context + horizon] for an axis; of `None` the steps, 0 at the last of the context.
+    """Return time stamps or numbers [context + horizon] for an axis; for `None` steps, 0 at the last of the context.
 
-    Time stamps with a zone are taken as the clock there shows them.
+    Time stamps with a zone become local time without one.
 
     Raises:
         ValueError: another number of them, neither dates nor numbers, or they do not increase.
@@ -43,7 +43,7 @@ def time_stamps(times: npt.ArrayLike | None, context: int, horizon: int) -> npt.
 
 
 def time_axis(axes: "Axes", stamps: npt.NDArray[Any], are_steps: bool) -> None:
-    """Few and short ticks for time stamps, whole ones for steps, and what they are."""
+    """Set few and short ticks for time stamps, whole ones for steps, and the label of the axis."""
     if stamps.dtype.kind == "M":
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_scorevi.metrics import wilson_interval
 from hf_scorevi.plots._curves import LINES, Predictions, rate_line, top_labels
-from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._style import bare_frame, look, new_figure, outer_legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,11 +16,11 @@ THRESHOLDS = 201
 
 
 def accuracy_confidence_curve(curves: Mapping[str, Predictions], title: str | None = None) -> "Figure":
-    """Accuracy of the predictions whose confidence is at least τ, against τ, above the share that is left of them.
+    """Draw the accuracy of predictions of confidence τ or more against τ, above the share of such predictions.
 
     The band is the 95 % Wilson interval at each τ; it widens as predictions get few, and a line ends where none is as
-    confident. A model that knows what it does not know rises steeply while it keeps many. The legend gives each
-    model's accuracy on all examples, with which its line begins.
+    confident. The line of a model that knows what it does not know rises steeply while many predictions are kept. The
+    legend has each model's accuracy on all examples, with which its line begins.
 
     Args:
         curves: name to (probabilities [examples, classes], labels [examples]), as `hf_scorevi.metrics.accuracy` takes
@@ -53,8 +53,8 @@ def accuracy_confidence_curve(curves: Mapping[str, Predictions], title: str | No
         rates = hits[kept] / counts[kept]
         rate_line(top, index, thresholds[kept], rates, counts[kept], label)
         floor = min(floor, rates.min(), wilson_interval(rates[:1], counts[:1])[0][0])
-        color, line = COLORS[index % len(COLORS)], LINES[index % len(LINES)]
-        bottom.plot(thresholds, counts / len(order), color=color, linestyle=line, linewidth=1.6)
+        line = LINES[index % len(LINES)]
+        bottom.plot(thresholds, counts / len(order), color=look(index)[0], linestyle=line, linewidth=1.6)
     # As low as the lines and the bands' left ends; where few predictions are left, bands may leave the picture.
     top.set(ylim=(max(floor - 0.03, -0.015), 1.015), ylabel="accuracy at confidence ≥ τ")
     bottom.set(xlim=(lowest, 1.0), ylim=(0, 1.03), xlabel="confidence threshold τ", ylabel="share kept")

@@ -1,14 +1,14 @@
-"""The coverage diagram: whether prediction intervals hold what came as often as they say."""
+"""The coverage diagram: whether prediction intervals hold the observed values as often as they should."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics import wilson_interval
 from hf_scorevi.metrics.inputs import as_array
-from hf_scorevi.plots._style import COLORS, MARKERS, bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._curves import rate_points, require_entries
+from hf_scorevi.plots._style import bare_frame, new_figure, outer_legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,16 +18,16 @@ Curve = tuple[npt.ArrayLike, npt.ArrayLike, int]
 
 
 def coverage_diagram(curves: Mapping[str, Curve], title: str | None = None) -> "Figure":
-    """Observed against nominal coverage of central prediction intervals, one curve a model, above their difference.
+    """Draw observed against nominal coverage of central prediction intervals, one curve a model, and the difference.
 
     Every level is a point with the 95 % Wilson interval of its coverage, those of several models side by side. Below
-    the dashed line intervals are too narrow, above it too wide. The legend gives each model's absolute difference,
+    the dashed line intervals are too narrow, above it too wide. The legend has each model's absolute difference,
     averaged over levels.
 
     Args:
         curves: name to (levels, coverage, number of examples), as `hf_scorevi.metrics.interval_coverage` returns the
-            first two for so many examples. The interval takes these for independent; windows that overlap and steps
-            of one horizon are not, and give less certain coverage than so many.
+            first two for so many examples. The Wilson interval assumes that these are independent; windows that
+            overlap and steps of one horizon are not, so that the coverage is less certain than it shows.
         title: a line above the picture.
 
     Returns:
@@ -41,28 +41,17 @@ def coverage_diagram(curves: Mapping[str, Curve], title: str | None = None) -> "
     Source: Gneiting, Balabdaoui and Raftery, "Probabilistic forecasts, calibration and sharpness", JRSS B 69 (2007);
         Wilson, JASA 22 (1927), for the intervals.
     """
-    if not curves:
-        raise ValueError("curves is empty: give at least one entry, name -> (levels, coverage, number of examples)")
+    require_entries("curves", curves, "(levels, coverage, number of examples)")
     checked = {name: _checked(name, curve) for name, curve in curves.items()}
     figure = new_figure(7.0, "coverage_diagram")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     top.plot([0, 1], [0, 1], color="0.45", linestyle="--", linewidth=1.2, label="as wide as they say")
     bottom.axhline(0, color="0.45", linestyle="--", linewidth=1.2)
-    for index, (name, (levels, rates, low, high)) in enumerate(checked.items()):
+    for index, (name, (levels, rates, counts)) in enumerate(checked.items()):
         beside = levels + _APART * (index - (len(checked) - 1) / 2)
-        for axes, shift in ((top, 0.0), (bottom, levels)):
-            axes.errorbar(
-                beside,
-                rates - shift,
-                yerr=(np.maximum(rates - low, 0.0), np.maximum(high - rates, 0.0)),  # 0 and 1 round to just outside
-                color=COLORS[index % len(COLORS)],
-                marker=MARKERS[index % len(MARKERS)],
-                markersize=5.5,
-                linewidth=1.6,
-                elinewidth=1.0,
-                capsize=2.5,
-                label=f"{name} (mean difference {np.abs(rates - levels).mean():.3f})" if axes is top else None,
-            )
+        label = f"{name} (mean difference {np.abs(rates - levels).mean():.3f})"
+        rate_points(top, index, beside, rates, counts, label)
+        rate_points(bottom, index, beside, rates, counts, None, minus=levels)
     top.set(xlim=(-0.015, 1.015), ylim=(-0.02, 1.02), ylabel="observed coverage")
     bottom.set(xlabel="nominal coverage of the central interval", ylabel="observed − nominal")
     for axes in (top, bottom):
@@ -71,8 +60,8 @@ def coverage_diagram(curves: Mapping[str, Curve], title: str | None = None) -> "
     return figure
 
 
-def _checked(name: str, curve: Curve) -> tuple[npt.NDArray[np.float64], ...]:
-    """Levels in order, their coverage, and the ends of its interval."""
+def _checked(name: str, curve: Curve) -> tuple[npt.NDArray[Any], ...]:
+    """Return the levels in order, their coverage, and the number of examples of each."""
     if not isinstance(curve, Sequence) or len(curve) != 3:
         raise ValueError(f"curve {name!r}: give (levels, coverage, number of examples)")
     levels, rates = (as_array(own, f"curve {name!r}").astype(np.float64) for own in curve[:2])
@@ -87,5 +76,4 @@ def _checked(name: str, curve: Curve) -> tuple[npt.NDArray[np.float64], ...]:
     if not curve[2] >= 1:
         raise ValueError(f"curve {name!r}: the number of examples must be at least 1, not {curve[2]!r}")
     order = np.argsort(levels)
-    low, high = wilson_interval(rates[order], np.full(len(order), curve[2]))
-    return levels[order], rates[order], low, high
+    return levels[order], rates[order], np.full(len(order), curve[2])

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from hf_scorevi.metrics import find_figure
-from hf_scorevi.plots._style import COLORS, MARKERS, bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._style import bare_frame, look, new_figure, outer_legend, panel_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ def metrics_by_draws(
     metrics: Sequence[str] = ("nll", "ece", "accuracy", "brier"),
     title: str | None = None,
 ) -> "Figure":
-    """Figures of the posterior predictive against the number of draws averaged over, one panel a metric.
+    """Draw figures of the posterior predictive against the number of draws averaged over, one panel a metric.
 
     The axis of draws is logarithmic with base two. The dotted lines are the figures of the mean weights alone, which
     need no draw.
@@ -30,7 +30,7 @@ def metrics_by_draws(
         runs: name to figures after different numbers of draws, each with its `num_samples`, such as
             `Evaluation.by_num_samples`. Figures that are missing, None or not finite are left out.
         mean: name (of those in `runs`) to figures of the mean weights.
-        metrics: names of figures; those that no run has get no panel.
+        metrics: names of figures; those that no run has are left out.
         title: a line above the picture.
 
     Returns:
@@ -53,13 +53,13 @@ def metrics_by_draws(
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for axes, metric in zip(panels, shown, strict=False):
         for index, (name, run) in enumerate(curves.items()):
-            color = COLORS[index % len(COLORS)]
+            color, marker = look(index)
             points = _points(run, metric)
             axes.plot(
                 [draws for draws, _ in points],
                 [value for _, value in points],
                 color=color,
-                marker=MARKERS[index % len(MARKERS)],
+                marker=marker,
                 markersize=5,
                 linewidth=1.6,
                 label=name if metric == shown[0] else None,
@@ -68,7 +68,7 @@ def metrics_by_draws(
             if value is not None and math.isfinite(value):
                 axes.axhline(value, color=color, linestyle=":", linewidth=1.4)
         bare_frame(axes)
-        axes.set_title(_title(metric), loc="left", fontsize=10, parse_math=False)
+        panel_title(axes, _title(metric))
     _number_draws(panels[0], sorted({int(own["num_samples"] or 0) for run in curves.values() for own in run}))
     for axes in panels[len(shown) :]:
         axes.remove()
@@ -82,7 +82,7 @@ def metrics_by_draws(
 
 
 def _title(metric: str) -> str:
-    """What stands above the panel of a metric."""
+    """Return the line above the panel of a metric."""
     figure = find_figure(metric)
     if figure is None:
         return metric
@@ -91,7 +91,7 @@ def _title(metric: str) -> str:
 
 
 def _sorted(name: str, run: Sequence[Figures]) -> list[Figures]:
-    """The figures by their number of draws."""
+    """Return the figures in the order of their number of draws."""
     for own in run:
         draws = own.get("num_samples")
         if isinstance(draws, bool) or draws is None or not math.isfinite(draws) or draws != int(draws) or draws < 1:
@@ -104,7 +104,7 @@ def _sorted(name: str, run: Sequence[Figures]) -> list[Figures]:
 
 
 def _points(run: Sequence[Figures], metric: str) -> list[tuple[float, float]]:
-    """Numbers of draws and figures, of those that there are."""
+    """Return numbers of draws with their figures, where there are any."""
     found = [(own["num_samples"], own.get(metric)) for own in run]
     return [(draws, value) for draws, value in found if draws and value is not None and math.isfinite(value)]
 

@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics import ood_detection
 from hf_scorevi.metrics.inputs import as_array, check_num_bins
+from hf_scorevi.plots._curves import require_entries
 from hf_scorevi.plots._layers import shortened
-from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend, panel_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ def entropy_histogram(
     title: str | None = None,
     label: str = "predictive entropy (nats)",
 ) -> "Figure":
-    """Densities of an uncertainty score in and out of distribution, one panel a model, on bins that all share.
+    """Draw densities of an uncertainty score in and out of distribution, one panel a model, on the same bins.
 
     Above each panel stands the model's AUROC: the probability that an example from outside scores higher than one from
     inside. It is 0.5 for a model that cannot tell them apart. The panels' densities have their own scales.
@@ -51,14 +52,13 @@ def entropy_histogram(
         NeurIPS 2017 (arXiv 1612.01474), figure 3.
     """
     check_num_bins(num_bins)
-    if not scores:
-        raise ValueError("scores is empty: give at least one entry, name -> (in distribution, out of distribution)")
+    require_entries("scores", scores, "(in distribution, out of distribution)")
     models = {name: _both(name, pair) for name, pair in scores.items()}
     figure = new_figure(1.3 + 1.8 * len(models), "entropy_histogram")
     panels = figure.subplots(len(models), 1, sharex=True, squeeze=False)[:, 0]
     edges = np.histogram_bin_edges(np.concatenate([part for both in models.values() for part in both]), num_bins)
     for axes, name, (inside, outside) in zip(
-        panels, shortened(list(models), NAME_WIDTH, NAME_WIDTH), models.values(), strict=True
+        panels, shortened(list(models), NAME_WIDTH), models.values(), strict=True
     ):
         labels = np.repeat([0, 1], [len(inside), len(outside)])
         auroc = ood_detection(np.concatenate([inside, outside]), labels)["auroc"]
@@ -75,7 +75,7 @@ def entropy_histogram(
             )
         bare_frame(axes)
         axes.set(ylim=(0, None), ylabel="density")
-        axes.set_title(f"{name} (AUROC {auroc:.3f})", loc="left", fontsize=10, parse_math=False)
+        panel_title(axes, f"{name} (AUROC {auroc:.3f})")
     panels[-1].set(xlabel=label)
     outer_legend(figure, title, columns=2)
     return figure

@@ -1,4 +1,4 @@
-"""The fan chart: a series, its forecast with central intervals, and what came."""
+"""The fan chart: a series, its forecast with central intervals, and the values observed later."""
 
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics.inputs import as_array
 from hf_scorevi.plots._layers import shortened
-from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend, panel_title
 from hf_scorevi.plots._times import time_axis, time_stamps
 
 if TYPE_CHECKING:
@@ -40,24 +40,24 @@ def fan_chart(
     num_paths: int = 0,
     title: str | None = None,
 ) -> "Figure":
-    """A window's past and forecast, one panel a channel, in the units of the forecast.
+    """Draw a window's past and forecast, one panel a channel, in the units of the forecast.
 
-    Shaded are the central intervals of the predictive whose ends are among the forecast's quantile levels, the darker
-    the narrower. The orange lines are the part of the widest that the weights' uncertainty alone would make, the
-    Gaussian interval of the epistemic variance around the mean: where they are near the edges of the fan, more data
-    would narrow it; where they are close together, it is noise.
+    The central intervals of the predictive whose ends are among the forecast's quantile levels are shaded, narrower
+    ones darker. The orange lines are the interval of the widest level under the uncertainty of the weights alone, a
+    Gaussian of the epistemic variance around the mean: where they are near the edges of the fan, more data would
+    narrow it; where they are close together, its width is noise.
 
     Args:
         forecast: of one window or several, with at least one pair of quantile levels such as 0.05 and 0.95.
-        past_values: what the forecast was made from, [windows, context, channels], or [context, channels] of the
-            window that is drawn. Missing values (NaN) are gaps.
-        future_values: what came, [windows, horizon, channels] or [horizon, channels], if it is known.
-        window: which of the forecast's windows.
-        channels: which, by number or name, in the order of the panels; default: all, up to eight.
-        names: of all channels, best with their units: "load (MW)".
+        past_values: the input of the forecast, [windows, context, channels], or [context, channels] of the window
+            that is drawn. Missing values (NaN) are gaps.
+        future_values: the values observed later, [windows, horizon, channels] or [horizon, channels], if known.
+        window: number of the window that is drawn.
+        channels: numbers or names of channels, in the order of the panels; default: all, up to eight.
+        names: names of all channels, best with their units: "load (MW)".
         times: time stamps or numbers [context + horizon] that increase; default: steps, 0 at the last observation.
         past_steps: number of past steps drawn, at least 1; default: two horizons, or 24 if that is more.
-        num_paths: so many of the forecast's sample paths are drawn too.
+        num_paths: number of the forecast's sample paths that are drawn too.
         title: a line above the picture.
 
     Returns:
@@ -97,12 +97,12 @@ def fan_chart(
     each = 3.6 if len(shown) == 1 else 2.0 if len(shown) <= 4 else 1.5
     figure = new_figure(1.5 + each * len(shown), "fan_chart")
     panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    short = shortened(labels, NAME_WIDTH, NAME_WIDTH)
+    short = shortened(labels, NAME_WIDTH)
     for axes, channel in zip(panels, shown, strict=True):
         _draw(axes, fan, channel, stamps, past, future)
         bare_frame(axes)
         axes.margins(x=0.01)
-        axes.set_title(short[channel], loc="left", fontsize=10, parse_math=False)
+        panel_title(axes, short[channel])
         if axes is not panels[0]:  # one panel's labels are the legend
             for artist in (*axes.lines, *axes.collections):
                 artist.set_label("_")
@@ -112,7 +112,7 @@ def fan_chart(
 
 
 class _Fan(NamedTuple):
-    """One window's forecast: arrays (steps, channels), with the number of paths before those of the paths."""
+    """One window's forecast: arrays (steps, channels), and paths (paths, steps, channels)."""
 
     middle: Floats
     middle_label: str
@@ -146,12 +146,12 @@ def _fan(forecast: "ForecastOutput", window: int, num_paths: int) -> _Fan:
 def _draw(
     axes: "Axes", fan: _Fan, channel: int, stamps: npt.NDArray[Any], past: Floats, future: Floats | None
 ) -> None:
-    """The panel of one channel."""
+    """Draw the panel of one channel."""
     steps = len(past)
     later = stamps[steps - 1 :]
 
     def from_last(values: Floats) -> Floats:
-        """From the last observation, which is known, so that even a single step is a fan."""
+        """Begin with the last observation, which is known, so that even a single step is a fan."""
         return np.concatenate([past[-1:, channel], values[:, channel]])
 
     for i, (level, lower, upper) in enumerate(fan.intervals):

@@ -1,4 +1,4 @@
-"""What a tensor does in its model, as far as its name tells."""
+"""The kind of a tensor, as far as its name shows it."""
 
 import re
 
@@ -39,7 +39,7 @@ _OUTPUT_OF_LAYER = re.compile(r"\blayer\.\d+\.output\.")  # BERT's second feed-f
 
 
 def tensor_kind(name: str) -> str:
-    """One of `KINDS` for a parameter's name, `"vit.layers.0.attention.q_proj.weight"` -> `"attention"`.
+    """Return one of `KINDS` for a parameter's name, `"vit.layers.0.attention.q_proj.weight"` -> `"attention"`.
 
     A parameter called bias is a bias, whatever it is a bias of. For others the innermost module that a rule knows
     decides: the norm of an attention block is a normalisation, and a projection of the classifier belongs to the head.

@@ -1,12 +1,13 @@
-"""The PIT histogram: whether what came is spread over the predictive as it should be."""
+"""The PIT histogram: whether the observed values are spread over the predictive as they should be."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hf_scorevi.plots._curves import require_entries
 from hf_scorevi.plots._layers import shortened
-from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend, panel_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,15 +16,15 @@ NAME_WIDTH = 40
 
 
 def pit_histogram(results: Mapping[str, Mapping[str, Any]], title: str | None = None) -> "Figure":
-    """Shares of the probability integral transform's values in each bin, relative to a uniform's, one panel a model.
+    """Draw frequencies of the probability integral transform, relative to a uniform's, one panel a model.
 
-    A calibrated forecast has bins on the dashed line. A histogram that is high at both ends says that the predictive
-    is too narrow, one that is high in the middle that it is too wide, and a slope that it is shifted. The band has the
-    95 % of each bin's count under a uniform distribution of independent values; forecasts that overlap depend on each
-    other, so theirs scatter more. Above each panel stands the model's quantile calibration error.
+    The bins of a calibrated forecast lie on the dashed line. A predictive that is too narrow has a histogram that is
+    high at both ends, one that is too wide is high in the middle, and one that is shifted has a slope. The band holds
+    each bin's count with probability 95 % if the values are independent and uniform; forecasts that overlap depend on
+    each other, so theirs scatter more. Above each panel stands the model's quantile calibration error.
 
     Args:
-        results: name to what `hf_scorevi.metrics.quantile_calibration_error` returns, of at least two bins.
+        results: name to the result of `hf_scorevi.metrics.quantile_calibration_error`, of at least two bins.
         title: a line above the picture.
 
     Returns:
@@ -36,12 +37,11 @@ def pit_histogram(results: Mapping[str, Mapping[str, Any]], title: str | None = 
     Source: Czado, Gneiting and Held, "Predictive Model Assessment for Count Data", Biometrics 65 (2009); Gneiting,
         Balabdaoui and Raftery, "Probabilistic forecasts, calibration and sharpness", JRSS B 69 (2007), for its shapes.
     """
-    if not results:
-        raise ValueError("results is empty: give at least one entry, name -> quantile_calibration_error(…)")
+    require_entries("results", results, "quantile_calibration_error(…)")
     models = [(name, _counts(name, result), result["quantile_calibration_error"]) for name, result in results.items()]
     figure = new_figure(1.3 + (3.6 if len(models) == 1 else 1.9) * len(models), "pit_histogram")
     panels = figure.subplots(len(models), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    names = shortened(list(results), NAME_WIDTH, NAME_WIDTH)
+    names = shortened(list(results), NAME_WIDTH)
     for axes, name, (_, counts, error) in zip(panels, names, models, strict=True):
         bins = len(counts)
         expected = counts.sum() / bins
@@ -56,14 +56,14 @@ def pit_histogram(results: Mapping[str, Mapping[str, Any]], title: str | None = 
         axes.axhline(1, color="0.3", linestyle="--", linewidth=1.2, label="uniform" if is_first else None)
         bare_frame(axes)
         axes.set_ylabel("relative frequency")
-        axes.set_title(f"{name} (quantile calibration error {error:.3g})", loc="left", fontsize=10, parse_math=False)
+        panel_title(axes, f"{name} (quantile calibration error {error:.3g})")
     panels[-1].set(xlim=(0, 1), ylim=(0, None), xlabel="PIT: predictive probability of less than what came")
     outer_legend(figure, title, columns=3)
     return figure
 
 
 def binomial_interval(count: int, probability: float) -> tuple[int, int]:
-    """The 2.5 % and the 97.5 % quantile of the successes among `count` trials, for 0 < probability < 1."""
+    """Return the 2.5 % and the 97.5 % quantile of the successes in `count` trials, for 0 < probability < 1."""
     successes = np.arange(count)
     steps = np.log((count - successes) / (successes + 1)) + np.log(probability / (1 - probability))
     log_masses = count * np.log1p(-probability) + np.concatenate([[0.0], np.cumsum(steps)])

@@ -45,7 +45,7 @@ class _Tensor(NamedTuple):
 
 
 def posterior_diagram(figures: Sequence[tuple[str, float | None, int]], title: str | None = None) -> "Figure":
-    """σ of each tensor's weights relative to the weights themselves, on a logarithmic axis, by the kind of tensor.
+    """Draw σ of each tensor's weights relative to the weights, on a logarithmic axis, by the kind of tensor.
 
     Left of (below) the dashed line σ is smaller than the weights: the data determine them, the better the further. On
     it and beyond, not even their signs are certain. Up to 40 tensors have a line each, with their names and numbers of
@@ -104,7 +104,7 @@ def posterior_diagram(figures: Sequence[tuple[str, float | None, int]], title: s
 
 
 def _tensors(figures: Sequence[tuple[str, float | None, int]]) -> tuple[list[_Tensor], list[str]]:
-    """What can be drawn, and what has to be said of the rest."""
+    """Return the tensors that can be drawn, and notes about the others."""
     tensors, zero, certain = [], 0, 0
     for position, (name, value, size) in enumerate(figures):
         if size < 1 or (value is not None and value < 0):

@@ -1,13 +1,13 @@
-"""The reliability diagram: whether a classifier is right as often as it says."""
+"""The reliability diagram: whether a classifier is right as often as it predicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics import ReliabilityBins, reliability_bins, wilson_interval
-from hf_scorevi.plots._style import COLORS, MARKERS, bare_frame, new_figure, outer_legend
+from hf_scorevi.metrics import ReliabilityBins, reliability_bins
+from hf_scorevi.plots._curves import named_errors, rate_points, require_entries
+from hf_scorevi.plots._style import bare_frame, look, new_figure, outer_legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,15 +16,15 @@ Curve = tuple[npt.ArrayLike, npt.ArrayLike] | ReliabilityBins
 
 
 def reliability_diagram(curves: Mapping[str, Curve], num_bins: int = 15, title: str | None = None) -> "Figure":
-    """Accuracy against confidence, one curve for each entry, above a histogram of the confidences.
+    """Draw accuracy against confidence, one curve for each entry, above a histogram of the confidences.
 
     Every filled bin is a point at its mean confidence and its accuracy, with the 95 % Wilson interval of the latter.
-    On the dashed diagonal a model is calibrated, below it overconfident. The legend gives each curve's ECE.
+    On the dashed diagonal a model is calibrated, below it overconfident. The legend has each curve's ECE.
 
     Args:
         curves: name to (probabilities [examples, classes], labels [examples]), as `hf_scorevi.metrics.ece` takes them,
-            or to bins that are counted already.
-        num_bins: number of bins, at least 1, for those that are not.
+            or `ReliabilityBins`.
+        num_bins: number of bins, at least 1, for probabilities and labels.
         title: a line above the picture.
 
     Returns:
@@ -37,30 +37,17 @@ def reliability_diagram(curves: Mapping[str, Curve], num_bins: int = 15, title: 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (arXiv 1706.04599), figure 1.
     """
     figure = new_figure(7.0, "reliability_diagram")
-    if not curves:
-        raise ValueError("curves is empty: give at least one entry, name -> (probabilities, labels)")
+    require_entries("curves", curves, "(probabilities, labels)")
 
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     top.plot([0, 1], [0, 1], color="0.45", linestyle="--", linewidth=1.2, label="perfectly calibrated")
 
     for index, (name, curve) in enumerate(curves.items()):
         bins = _bins(name, curve, num_bins)
-        color = COLORS[index % len(COLORS)]
         filled = bins.counts > 0
-        rates = bins.accuracy[filled]
-        low, high = wilson_interval(rates, bins.counts[filled])
-        top.errorbar(
-            bins.mean_confidence[filled],
-            rates,
-            yerr=(np.maximum(rates - low, 0.0), np.maximum(high - rates, 0.0)),  # 0 and 1 round to just outside
-            color=color,
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=5.5,
-            linewidth=1.6,
-            elinewidth=1.0,
-            capsize=2.5,
-            label=f"{name} (ECE {bins.ece:.3f})",
-        )
+        confidences, rates, counts = bins.mean_confidence[filled], bins.accuracy[filled], bins.counts[filled]
+        rate_points(top, index, confidences, rates, counts, f"{name} (ECE {bins.ece:.3f})")
+        color, _ = look(index)
         share = bins.counts / bins.counts.sum()
         bottom.stairs(share, bins.edges, color=color, linewidth=1.6)
         bottom.stairs(share, bins.edges, color=color, alpha=0.1, fill=True)
@@ -76,9 +63,7 @@ def reliability_diagram(curves: Mapping[str, Curve], num_bins: int = 15, title: 
 def _bins(name: str, curve: Curve, num_bins: int) -> ReliabilityBins:
     if isinstance(curve, ReliabilityBins):
         return curve
-    if not isinstance(curve, Sequence) or len(curve) != 2:
-        raise ValueError(f"curve {name!r}: give (probabilities, labels) or ReliabilityBins")
-    try:
+    with named_errors(name):
+        if not isinstance(curve, Sequence) or len(curve) != 2:
+            raise ValueError("give (probabilities, labels) or ReliabilityBins")
         return reliability_bins(*curve, num_bins)
-    except ValueError as error:
-        raise ValueError(f"curve {name!r}: {error}") from error

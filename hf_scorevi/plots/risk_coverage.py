@@ -1,4 +1,4 @@
-"""The risk-coverage diagram: what is gained by leaving the least confident predictions to somebody else."""
+"""The risk-coverage diagram: how many errors are avoided by not answering where confidence is low."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics import RiskCoverage, risk_coverage_curve, wilson_interval
-from hf_scorevi.plots._curves import rate_line
+from hf_scorevi.plots._curves import named_errors, rate_line, require_entries
 from hf_scorevi.plots._style import bare_frame, new_figure, outer_legend
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ _STEADY = 0.1  # coverage from which on lines have to be in the picture
 
 
 def risk_coverage_diagram(curves: Mapping[str, Curve], title: str | None = None) -> "Figure":
-    """The share of wrong predictions among the most confident examples, against the share of these of all.
+    """Draw the share of wrong predictions among the most confident examples against the share that these are of all.
 
     A model that knows what it does not know has a low line that rises at its right end, where it is forced to answer.
-    The band is the 95 % Wilson interval at each coverage. The legend gives the area under each line (AURC), the mean
-    of the risk over all coverages.
+    The band is the 95 % Wilson interval at each coverage. The legend has the area under each line (AURC), the mean of
+    the risk over all coverages.
 
     Args:
         curves: name to (probabilities [examples, classes], labels [examples]) or (probabilities, labels, scores
-            [examples]), as `hf_scorevi.metrics.risk_coverage_curve` takes them, or to what that gives.
+            [examples]), as `hf_scorevi.metrics.risk_coverage_curve` takes them, or to its result.
         title: a line above the picture.
 
     Returns:
@@ -40,8 +40,7 @@ def risk_coverage_diagram(curves: Mapping[str, Curve], title: str | None = None)
         AURC Geifman, Uziel and El-Yaniv, ICLR 2019 (arXiv 1805.08206).
     """
     figure = new_figure(5.0, "risk_coverage_diagram")
-    if not curves:
-        raise ValueError("curves is empty: give at least one entry, name -> (probabilities, labels)")
+    require_entries("curves", curves, "(probabilities, labels)")
     axes = figure.subplots()
     ceiling = 0.0
     for index, (name, given) in enumerate(curves.items()):
@@ -65,11 +64,7 @@ def risk_coverage_diagram(curves: Mapping[str, Curve], title: str | None = None)
 def _curve(name: str, curve: Curve) -> RiskCoverage:
     if isinstance(curve, RiskCoverage):
         return curve
-    if not isinstance(curve, Sequence) or len(curve) not in (2, 3):
-        raise ValueError(
-            f"curve {name!r}: give (probabilities, labels), (probabilities, labels, scores) or RiskCoverage"
-        )
-    try:
+    with named_errors(name):
+        if not isinstance(curve, Sequence) or len(curve) not in (2, 3):
+            raise ValueError("give (probabilities, labels), (probabilities, labels, scores) or RiskCoverage")
         return risk_coverage_curve(*curve)
-    except ValueError as error:
-        raise ValueError(f"curve {name!r}: {error}") from error
