@@ -1,11 +1,12 @@
 """Conformal prediction: sets of classes that hold the right one as often as promised, whatever the model is like."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hf_scorevi.json_values import is_number, json_number, json_object, json_whole, short
 from hf_scorevi.metrics.chunks import row_chunks
 from hf_scorevi.metrics.inputs import as_array, check_probabilities
 from hf_scorevi.metrics.intervals import wilson_interval
@@ -17,14 +18,14 @@ METHODS = ("lac", "aps")
 
 @dataclass(frozen=True)
 class ConformalPredictor:
-    """A threshold that turns predictive probabilities into sets of classes. `fit_conformal` makes it.
+    """A threshold that turns predictive probabilities into sets of classes, fitted by `fit_conformal`.
 
     Attributes:
         method: "lac" or "aps".
         coverage: the promised share of sets that hold the right class, in (0, 1).
-        threshold: a class is in the set if its score is no larger; in [0, 1] up to rounding.
-        num_examples: of the calibration.
-        num_classes: of the model.
+        threshold: largest score of a class in the set; in [0, 1] up to rounding.
+        num_examples: number of examples of the calibration.
+        num_classes: number of classes of the model.
     """
 
     method: str
@@ -36,12 +37,12 @@ class ConformalPredictor:
     def predict_sets(
         self, probabilities: npt.ArrayLike, seed: int | np.random.Generator | None = None
     ) -> npt.NDArray[np.bool_]:
-        """Which classes are in each example's set, [examples, classes].
+        """Return which classes are in each example's set, [examples, classes].
 
         Args:
             probabilities: [examples, classes], of the model that was calibrated; rows sum to one. Array or tensor.
-            seed: of the "aps" method's randomisation; default: fresh numbers. The same for several calls would give
-                them the same numbers: for sets that can be repeated, pass on one `numpy.random.Generator`.
+            seed: of the "aps" method's randomisation; default: fresh numbers. Calls with the same seed use the same
+                numbers: for sets that can be repeated, use one `numpy.random.Generator` for all calls.
 
         Raises:
             ValueError: values that are no probabilities, or of another number of classes.
@@ -60,32 +61,37 @@ class ConformalPredictor:
         return sets
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as JSON values."""
+        """Return the attributes as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Any) -> "ConformalPredictor":
-        """The inverse of `to_dict`, for JSON of any origin.
+        """Build a predictor from the result of `to_dict`, or from JSON of any origin.
 
         Raises:
-            ValueError: `values` is not what `to_dict` gives for some calibration.
+            ValueError: `values` cannot be the result of `to_dict`.
         """
-        keys = ("method", "coverage", "threshold", "num_examples", "num_classes")
-        if not isinstance(values, dict) or set(values) != set(keys):
-            raise ValueError(f"a conformal predictor must be an object with exactly the keys {', '.join(keys)}")
-        # No message repeats a value: it may be as long as its author liked.
-        if not isinstance(values["method"], str) or values["method"] not in METHODS:
-            raise ValueError(f"method of a conformal predictor must be one of {', '.join(METHODS)}")
-        for key, least in (("num_examples", 1), ("num_classes", 2)):
-            if not _is_number(values[key], int) or not least <= values[key] < 2**53:
-                raise ValueError(f"{key} of a conformal predictor must be a whole number of at least {least}")
-        if not _is_number(values["coverage"], float) or not 0 < values["coverage"] < 1:
-            raise ValueError("coverage of a conformal predictor must be a number between 0 and 1")
-        _rank(values["num_examples"], values["coverage"])
-        # Rows sum to one up to rounding, and so do the scores lie in [0, 1].
-        if not _is_number(values["threshold"], float) or not -0.01 <= values["threshold"] <= 1.01:
-            raise ValueError("threshold of a conformal predictor must be a number from 0 to 1")
-        return cls(**values)
+        keys = [field.name for field in fields(cls)]
+        values = json_object("a conformal predictor", values, keys)
+        if unknown := [key for key in values if key not in keys]:
+            raise ValueError(f"a conformal predictor has the keys {', '.join(keys)}, and not {short(unknown[0], 60)}")
+        of, method = "of a conformal predictor", values["method"]
+        if method not in METHODS:
+            raise ValueError(f"method {of} must be one of {', '.join(METHODS)}, not {short(method, 60)}")
+        if not (is_number(values["coverage"]) and 0 < values["coverage"] < 1):
+            raise ValueError(
+                f"coverage {of} must lie between 0 and 1, both excluded, not {short(values['coverage'], 60)}"
+            )
+        found = cls(
+            method=method,
+            coverage=values["coverage"],
+            # Rows sum to one up to rounding, so that scores may lie a little outside of [0, 1].
+            threshold=json_number(f"threshold {of}", values["threshold"], -0.01, 1.01),
+            num_examples=json_whole(f"num_examples {of}", values["num_examples"], 1, 2**53 - 1),
+            num_classes=json_whole(f"num_classes {of}", values["num_classes"], 2, 2**53 - 1),
+        )
+        _rank(found.num_examples, found.coverage)
+        return found
 
 
 def fit_conformal(
@@ -94,13 +100,14 @@ def fit_conformal(
     """Calibrate prediction sets on examples that the model was not trained on (split conformal prediction).
 
     For new examples that are exchangeable with those given (drawn from the same distribution) a set holds the right
-    class with at least the probability `coverage`, on average over examples and calibrations. With n of them and
-    k = ⌈(n + 1) coverage⌉ it is k / (n + 1) where scores have no ties; that of one calibration is distributed as
-    Beta(k, n + 1 - k). Sets may be empty, where no class looks like what the calibration has seen of right ones.
+    class with at least the probability `coverage`, on average over examples and calibrations. With n examples and
+    k = ⌈(n + 1) coverage⌉ this probability is k / (n + 1) if scores have no ties; for one calibration it is
+    distributed as Beta(k, n + 1 - k). A set may be empty, if no class has a score as low as the threshold.
 
     "lac" puts classes of at least a certain probability into the set. No method has smaller sets on average, but hard
-    examples may be covered much less often than easy ones. "aps" takes classes from the most probable down to a
-    certain sum, at random with or without the last: sets are larger, and vary more with the difficulty.
+    examples may be covered much less often than easy ones. "aps" adds classes from the most probable down until their
+    probabilities reach a certain sum, at random with or without the last: sets are larger, and vary more with the
+    difficulty.
 
     Args:
         probabilities: [examples, classes], rows sum to one: of the posterior predictive or any other. Array or tensor.
@@ -120,7 +127,7 @@ def fit_conformal(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-    if not _is_number(coverage, float) or not 0 < coverage < 1:
+    if not is_number(coverage) or not 0 < coverage < 1:
         raise ValueError(f"coverage must be between 0 and 1, not {coverage!r}: 0.9 for nine sets in ten")
     table, targets = check_probabilities(probabilities, labels)
     rank = _rank(len(table), coverage)
@@ -135,7 +142,7 @@ def fit_conformal(
 
 
 def evaluate_sets(sets: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | int]:
-    """What prediction sets are worth on labelled examples, which must not be those of the calibration.
+    """Measure prediction sets on labelled examples, which must not be those of the calibration.
 
     Args:
         sets: [examples, classes], booleans: whether a class is in the set.
@@ -144,7 +151,7 @@ def evaluate_sets(sets: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float
     Returns:
         `{"coverage": float, "coverage_low": float, "coverage_high": float, "mean_size": float, "empty": float,
         "singletons": float, "num_examples": int}`: the share of sets that hold their label with its 95 % Wilson
-        interval, classes a set, and the shares of sets with no and with one class.
+        interval, the mean number of classes in a set, and the shares of sets with no and with one class.
 
     Raises:
         ValueError: sets that are no such booleans, wrong shapes, labels out of range.
@@ -180,7 +187,7 @@ def evaluate_sets(sets: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float
 
 
 def _rank(num_examples: int, coverage: float) -> int:
-    """Which of the sorted scores is the threshold, from 1: the finite-sample quantile."""
+    """Return the rank of the threshold among the sorted scores, from 1: the finite-sample quantile."""
     rank = int(np.ceil((num_examples + 1) * coverage - 1e-9))  # 0.07 · 100 is 7.000000000000001
     if rank > num_examples:
         needed = int(np.ceil(coverage / (1 - coverage) - 1e-9))
@@ -194,7 +201,7 @@ def _rank(num_examples: int, coverage: float) -> int:
 def _scores(
     probabilities: npt.NDArray[Any], method: str, uniforms: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """How far each class [examples, classes] is from being a sure prediction; `uniforms` [examples] are for "aps"."""
+    """Return how far each class [examples, classes] is from a sure prediction; `uniforms` [examples] are for "aps"."""
     table = probabilities.astype(np.float64)
     if method == "lac":
         return 1.0 - table
@@ -205,7 +212,3 @@ def _scores(
     scores = np.empty_like(sums)
     np.put_along_axis(scores, order, sums, axis=1)
     return scores
-
-
-def _is_number(value: Any, kind: Any) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)

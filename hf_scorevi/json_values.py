@@ -22,6 +22,7 @@ __all__ = [
 
 POSITIVE = math.ulp(0.0)  # the smallest number above zero, as a lower bound
 _MAX_TEXT = 200
+_SHOWN = 60  # characters of a value in a message
 
 
 def short(value: object, most: int = 300) -> str:
@@ -49,35 +50,35 @@ def is_whole(value: Any, least: int = 0, most: int = 2**63 - 1) -> bool:
 def json_number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
     """Return a finite number from `least` to `most` as a float."""
     if not is_number(value, least, most):
-        raise ValueError(f"{name} must be a finite number{_range(least, most)}, not {short(value)}")
+        raise ValueError(f"{name} must be a finite number{_range(least, most)}, not {short(value, _SHOWN)}")
     return float(value)
 
 
 def json_whole(name: str, value: Any, least: int = 0, most: int = 2**63 - 1) -> int:
     """Return a whole number from `least` to `most`."""
     if not is_whole(value, least, most):
-        raise ValueError(f"{name} must be a whole number{_range(least, most)}, not {short(value)}")
+        raise ValueError(f"{name} must be a whole number{_range(least, most)}, not {short(value, _SHOWN)}")
     return value
 
 
 def json_flag(name: str, value: Any) -> bool:
     """Return true or false."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, not {short(value)}")
+        raise ValueError(f"{name} must be true or false, not {short(value, _SHOWN)}")
     return value
 
 
 def json_text(name: str, value: Any) -> str:
     """Return a line of 1 to 200 printable characters."""
     if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.strip()) <= len(value) <= _MAX_TEXT:
-        raise ValueError(f"{name} must be a line of 1 to {_MAX_TEXT} characters, not {short(value)}")
+        raise ValueError(f"{name} must be a line of 1 to {_MAX_TEXT} characters, not {short(value, _SHOWN)}")
     return value
 
 
 def json_list(name: str, value: Any, least: int = 0, most: int = sys.maxsize) -> list[Any]:
     """Return a list of `least` to `most` entries."""
     if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list, not {short(value)}")
+        raise ValueError(f"{name} must be a list, not {short(value, _SHOWN)}")
     if not least <= len(value) <= most:
         length = f"{least}" if least == most else f"{least} to {most}"
         raise ValueError(f"{name} must be a list of {length} entries, not of {len(value)}")
@@ -87,7 +88,7 @@ def json_list(name: str, value: Any, least: int = 0, most: int = sys.maxsize) ->
 def json_object(name: str, value: Any, required: Iterable[str] = ()) -> dict[str, Any]:
     """Return an object that has the `required` keys."""
     if not isinstance(value, dict):
-        raise ValueError(f"{name} must be an object, not {short(value)}")
+        raise ValueError(f"{name} must be an object, not {short(value, _SHOWN)}")
     for key in required:
         if key not in value:
             raise ValueError(f"{key!r} is missing in {name}")

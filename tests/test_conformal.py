@@ -234,10 +234,10 @@ def test_json_and_back():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (None, "an object with exactly the keys"),
-        ([], "an object with exactly the keys"),
-        ({}, "an object with exactly the keys"),
-        (GOOD | {"more": 1}, "an object with exactly the keys"),
+        (None, "a conformal predictor must be an object, not None"),
+        ([], "must be an object, not"),
+        ({}, "'method' is missing in a conformal predictor"),
+        (GOOD | {"more": 1}, "has the keys method, coverage, threshold, num_examples, num_classes, and not 'more'"),
         (GOOD | {"method": "x" * 10_000}, "method of a conformal predictor must be one of lac, aps"),
         (GOOD | {"method": ["lac"]}, "method of"),
         (GOOD | {"coverage": 1.0}, "coverage of"),

@@ -57,7 +57,7 @@ class ReliabilityBins:
         """
         values = json_object("reliability bins", values, _KEYS)
         if unknown := [key for key in values if key not in _KEYS]:
-            raise ValueError(f"reliability bins have the keys {', '.join(_KEYS)}, and not {short(unknown[0])}")
+            raise ValueError(f"reliability bins have the keys {', '.join(_KEYS)}, and not {short(unknown[0], 60)}")
         counts = _stored_counts(values["counts"])
         return cls(
             edges=np.array(_stored_edges(values["edges"], len(counts)), dtype=np.float64),
@@ -181,7 +181,7 @@ def _stored_means(key: str, values: Any, counts: list[int], largest: float) -> n
     for i, value in enumerate(json_list(f"{key} of reliability bins", values, len(counts), len(counts))):
         if (value is None) != (counts[i] == 0):
             raise ValueError(
-                f"{key}[{i}] of reliability bins must be null exactly where the bin is empty, not {short(value)}"
+                f"{key}[{i}] of reliability bins must be null exactly where the bin is empty, not {short(value, 60)}"
             )
         if value is not None:
             means[i] = json_number(f"{key}[{i}] of reliability bins", value, 0.0, largest)

@@ -68,7 +68,7 @@ class Sketch:
         """
         for value in json_list("seen", values, most=_SIZE):
             if not (isinstance(value, str) and _HASH.fullmatch(value)):
-                raise ValueError(f"seen must have hashes of 16 hexadecimal digits, not {short(value)}")
+                raise ValueError(f"seen must have hashes of 16 hexadecimal digits, not {short(value, 60)}")
         return cls(values)
 
     def __eq__(self, other: object) -> bool:
