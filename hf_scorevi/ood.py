@@ -1,7 +1,7 @@
 """
-Out-of-distribution detection: scores that are higher for what a model was not trained for, and how well they tell.
+Out-of-distribution detection: scores that are higher for inputs unlike the training data, and their quality.
 
-A `PredictiveOutput` has most of them: `entropy`, `mutual_information`, and `-probs.max(-1).values`.
+A `PredictiveOutput` has most scores: `entropy`, `mutual_information`, and `-probs.max(-1).values`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["energy", "evaluate_ood"]
 
 def energy(logits: Tensor) -> Tensor:
     """
-    −log Σ exp(logits) of each example, (B,), averaged over draws if there are any.
+    Return the energy −log Σ exp(logits) of each example, (B,), averaged over draws if there are any.
 
     Args:
         logits: (B, K), or of each draw, (S, B, K).
@@ -37,11 +37,14 @@ def energy(logits: Tensor) -> Tensor:
 
 def evaluate_ood(in_scores: npt.ArrayLike, out_scores: npt.ArrayLike) -> dict[str, float | int]:
     """
-    `hf_scorevi.metrics.ood_detection` of two sets of scores.
+    Evaluate scores by `hf_scorevi.metrics.ood_detection`.
 
     Args:
-        in_scores: [examples], of examples in distribution. Array, tensor or list.
-        out_scores: [examples], of others.
+        in_scores: [examples], scores of examples in distribution. Array, tensor or list.
+        out_scores: [examples], scores of examples out of distribution.
+
+    Returns:
+        The result of `hf_scorevi.metrics.ood_detection`.
 
     Raises:
         ValueError: scores of another shape, none, or NaN.

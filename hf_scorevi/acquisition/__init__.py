@@ -1,8 +1,8 @@
 """
-Active learning: which unlabelled examples to have labelled.
+Active learning: choose the unlabelled examples that are to be labelled next.
 
-Scores take a `PredictiveOutput`, probabilities (B, K) or probabilities of each draw (S, B, K), and give one number an
-example, (B,): the higher, the more is to be learned from its label. B examples, K classes, S draws; nats.
+Scores take a `PredictiveOutput`, probabilities (B, K) or probabilities of each draw (S, B, K), and return one number
+an example, (B,): the higher, the more is to be learned from its label. B examples, K classes, S draws; nats.
 """
 
 from .batch_bald import batch_bald

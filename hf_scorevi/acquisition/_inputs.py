@@ -1,4 +1,4 @@
-"""What every acquisition function asks of its inputs."""
+"""Checks that all acquisition functions share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SUM_TOLERANCE = 1e-3  # that of hf_scorevi.metrics: enough for float16, too litt
 
 
 def checked(probabilities: Tensor) -> Tensor:
-    """In float32 or float64."""
+    """Return probabilities, (B, K) or (S, B, K), in float32 or float64, or raise a ValueError."""
     shape = tuple(probabilities.shape)
     if len(shape) not in (2, 3) or 0 in shape or shape[-1] == 1:
         raise ValueError(
@@ -24,10 +24,11 @@ def checked(probabilities: Tensor) -> Tensor:
 
 
 def check_k(k: int, num_examples: int) -> None:
+    """Raise a ValueError unless so many of the examples can be chosen."""
     if not 1 <= k <= num_examples:
         raise ValueError(f"k must be 1 to the number of examples, {num_examples}, not {k!r}.")
 
 
 def entropies(probabilities: Tensor) -> Tensor:
-    """Of the last dimension, in nats."""
+    """Return the entropies over the last dimension, in nats."""
     return torch.special.entr(probabilities).sum(-1)

@@ -1,4 +1,4 @@
-"""Batches of examples whose labels do not say the same."""
+"""Batches of examples whose labels are informative together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _TILE = 1 << 24  # probabilities held at a time: 64 MB
 
 def batch_bald(samples: Tensor, k: int, max_configurations: int = 4096, seed: int = 0) -> tuple[Tensor, Tensor]:
     """
-    A batch of k examples whose labels together say most about the weights, chosen greedily.
+    Choose a batch of k examples whose labels together are most informative about the weights, greedily.
 
-    `bald` counts what two examples say alike twice; here each is worth what it adds to those already chosen. The mean
-    over the labels of these is exact as long as they have at most `max_configurations` combinations of labels, and is
-    over so many sampled ones after that.
+    The sum of `bald` over a batch counts twice what two labels have in common; here each example is scored by the
+    information that it adds to those already chosen. The mean over the labels of these is exact as long as they have
+    at most `max_configurations` combinations of labels; after that it is over so many sampled combinations.
 
-    S draws cannot say more than ln S nats: near that every further choice is arbitrary, and more draws are needed.
-    Time grows with k · max_configurations · S · B · K, memory with max_configurations · (S + K).
+    The information from S draws is at most ln S nats: near that every further choice is arbitrary, and more draws are
+    needed. Time grows with k · max_configurations · S · B · K, memory with max_configurations · (S + K).
 
     Args:
         samples: probabilities of each draw, (S, B, K), the draws the same for all examples, such as
@@ -68,7 +68,7 @@ def batch_bald(samples: Tensor, k: int, max_configurations: int = 4096, seed: in
 
 
 def _conditional_entropies(samples: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
-    """The mean over configurations of the entropy of each example's label given them, (B,)."""
+    """Return the mean over configurations of the entropy of each example's label given them, (B,)."""
     num_draws, num_examples, num_classes = samples.shape
     tile = max(1, _TILE // (len(weights) * num_classes))
     found = []
@@ -82,7 +82,7 @@ def _conditional_entropies(samples: Tensor, weights: Tensor, draws: Tensor) -> T
 def _with_label(
     labels: Tensor, weights: Tensor, draws: Tensor, most: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Weights and draws of the configurations with one more label, whose probabilities in each draw are (S, K)."""
+    """Return weights and draws of the configurations with one more label, of probabilities (S, K) in each draw."""
     joint = (weights[:, None] * (draws @ labels)).flatten()
     possible = joint.nonzero()[:, 0]
     if len(possible) <= most:

@@ -16,13 +16,13 @@ __all__ = ["bald", "entropy", "least_confidence", "margin"]
 
 def bald(predictive: PredictiveOutput | Tensor) -> Tensor:
     """
-    Mutual information of label and weights: how much the draws disagree, whatever each is sure of.
+    Return the mutual information of label and weights, (B,) nats: how much the draws disagree.
 
     Args:
-        predictive: probabilities must be those of each draw, (S, B, K).
+        predictive: a `PredictiveOutput`, or the probabilities of each draw, (S, B, K).
 
     Raises:
-        ValueError: no probabilities, or of no draws.
+        ValueError: no probabilities, or not those of each draw.
 
     Source: Houlsby et al., "Bayesian Active Learning for Classification and Preference Learning", arXiv 1112.5745,
     equation 2.
@@ -37,7 +37,7 @@ def bald(predictive: PredictiveOutput | Tensor) -> Tensor:
 
 def entropy(predictive: PredictiveOutput | Tensor) -> Tensor:
     """
-    Entropy of the predictive: total uncertainty, that of the labels themselves included.
+    Return the entropy of the predictive, (B,) nats: total uncertainty, that of the labels themselves included.
 
     Raises:
         ValueError: no probabilities.
@@ -47,7 +47,7 @@ def entropy(predictive: PredictiveOutput | Tensor) -> Tensor:
 
 def margin(predictive: PredictiveOutput | Tensor) -> Tensor:
     """
-    Minus the difference between the two highest probabilities, in [-1, 0].
+    Return minus the difference between the two highest probabilities, (B,), in [-1, 0].
 
     Raises:
         ValueError: no probabilities.
@@ -60,7 +60,7 @@ def margin(predictive: PredictiveOutput | Tensor) -> Tensor:
 
 def least_confidence(predictive: PredictiveOutput | Tensor) -> Tensor:
     """
-    One minus the highest probability, in [0, 1 − 1/K].
+    Return one minus the highest probability, (B,), in [0, 1 − 1/K].
 
     Raises:
         ValueError: no probabilities.
@@ -71,6 +71,6 @@ def least_confidence(predictive: PredictiveOutput | Tensor) -> Tensor:
 
 
 def _probabilities(predictive: PredictiveOutput | Tensor) -> Tensor:
-    """Averaged over draws, (B, K)."""
+    """Return probabilities averaged over draws, (B, K)."""
     probabilities = checked(predictive if isinstance(predictive, Tensor) else predictive.probs)
     return probabilities.mean(0) if probabilities.dim() == 3 else probabilities

@@ -1,4 +1,4 @@
-"""Batches of examples by their own scores: the best, or by chance."""
+"""Batches of examples by the score of each: the best, or a random choice."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["power_acquisition", "select"]
 
 def select(scores: Tensor, k: int, seed: int = 0) -> Tensor:
     """
-    The k examples of the highest scores, (k,), the highest first; among equal scores a random choice.
+    Return the indices of the k highest scores, (k,), the highest first; among equal scores a random choice.
 
     Args:
-        scores: (B,).
+        scores: (B,), higher is chosen first.
         k: 1 to B.
         seed: of the choice among equals; the same on every device.
 
@@ -29,10 +29,10 @@ def select(scores: Tensor, k: int, seed: int = 0) -> Tensor:
 
 def power_acquisition(scores: Tensor, k: int, power: float = 1.0, seed: int = 0) -> Tensor:
     """
-    A random batch of k different examples, (k,), one after the other with probability ∝ score^power.
+    Return the indices of k different examples, (k,), drawn one after the other with probability ∝ score^power.
 
-    The best examples by their own scores are often alike; chance spreads a batch at no cost. `power` 0 is a uniform
-    choice, infinity that of `select`.
+    The examples of the highest scores are often alike; a random choice is more diverse at no cost. `power` 0 is a
+    uniform choice, infinity that of `select`.
 
     Args:
         scores: (B,), not negative: `bald`, `entropy` or `least_confidence`. Those of zero come last.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .gaussian import Gaussian
-from .noise import normal_noise
+from .noise import antithetic_noise, normal_noise, require_pairs
 
 __all__ = ["ADVI", "negative_elbo_gradient"]
 
@@ -20,7 +20,7 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 def negative_elbo_gradient(q: Gaussian, z: Tensor, score: Tensor, stl: bool) -> tuple[Tensor, Tensor]:
     """
-    Estimate of the negative ELBO's gradient by reparametrisation.
+    Estimate the negative ELBO's gradient by reparametrisation.
 
     Args:
         z: (B, D) noise; the samples are θ = m + L z.
@@ -65,24 +65,22 @@ class ADVI:
         max_evaluations: int,
     ) -> None:
         self.dim, self.batch_size = dim, batch_size or 8
-        if antithetic and self.batch_size % 2:
-            raise ValueError(f"antithetic draws samples in pairs: batch_size must be even, not {self.batch_size}.")
+        self._pairs = require_pairs(self.batch_size, "antithetic") if antithetic else None
         self._rate = learning_rate or 0.05
-        self._stl, self._antithetic = stl, antithetic
+        self._stl = stl
         self._last = max(1, max_evaluations // self.batch_size)
         self._steps = 0
         self._first: Tensor | None = None
         self._second: Tensor | None = None
 
     def noise(self, seed: int, step: int) -> Tensor:
-        """(B, D) standard normal noise."""
-        if self._antithetic:
-            half = normal_noise(self.batch_size // 2, self.dim, seed, step)
-            return torch.cat([half, -half])
+        """Return (B, D) standard normal noise."""
+        if self._pairs is not None:
+            return antithetic_noise(self._pairs, self.dim, seed, step)
         return normal_noise(self.batch_size, self.dim, seed, step)
 
     def step(self, q: Gaussian, z: Tensor, score: Tensor) -> Gaussian:
-        """One step of Adam."""
+        """Take one step of Adam."""
         by_mean, by_scale = negative_elbo_gradient(q, z, score, self._stl)
         gradient = torch.cat([by_mean, by_scale.flatten()])
         if self._first is None or self._second is None:

@@ -20,7 +20,7 @@ __all__ = ["BatchAndMatch", "bam_matrices", "bam_update", "bam_update_diagonal"]
 
 def bam_matrices(mean: Tensor, covariance: Tensor, x: Tensor, score: Tensor, reg: float) -> tuple[Tensor, Tensor]:
     """
-    Q (D, B+1) and V (D, D) of the equation S U S + S = V, U = Q Qᵀ, that the new covariance S solves.
+    Return Q (D, B+1) and V (D, D) of the equation S U S + S = V, U = Q Qᵀ, that the new covariance S solves.
 
     Args:
         mean: (D,) of q_t.
@@ -40,7 +40,7 @@ def bam_update(
     mean: Tensor, covariance: Tensor, x: Tensor, score: Tensor, reg: float, low_rank: bool | None = None
 ) -> tuple[Tensor, Tensor]:
     """
-    One update; the arguments are those of `bam_matrices`.
+    Take one update; the arguments are those of `bam_matrices`.
 
     Args:
         low_rank: solve in B+1 instead of D dimensions; the result is the same. Default: where that is smaller.
@@ -68,7 +68,7 @@ def bam_update(
 
 
 def bam_update_diagonal(mean: Tensor, variance: Tensor, x: Tensor, score: Tensor, reg: float) -> tuple[Tensor, Tensor]:
-    """The same for each coordinate by itself: mean and variances of shape (D,)."""
+    """Take one update of each coordinate by itself; mean and variances have the shape (D,)."""
     g, centre = score.mean(0), x.mean(0)
     u = reg * score.var(0, correction=0) + reg / (1 + reg) * g.square()
     v = variance + reg * x.var(0, correction=0) + reg / (1 + reg) * (mean - centre).square()
@@ -101,12 +101,12 @@ class BatchAndMatch:
         self._steps = 0
 
     def noise(self, seed: int, step: int) -> Tensor:
-        """(B, D) independent standard normal noise."""
+        """Return (B, D) independent standard normal noise."""
         return normal_noise(self.batch_size, self.dim, seed, step)
 
     def step(self, q: Gaussian, z: Tensor, score: Tensor) -> Gaussian:
         """
-        One update.
+        Take one update.
 
         Raises:
             torch.linalg.LinAlgError: rounding left a covariance that is not positive definite; `fit` then keeps q.

@@ -1,4 +1,4 @@
-"""The loop that all methods share: sample, evaluate the score, step, watch."""
+"""The loop that all methods share: sample, evaluate the score, take a step, record."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def fit(
             `bam` (reg = 1/(2κ); "auto": reg = B·D/t).
         antithetic: let the two ADVI methods draw samples in pairs ±z (`score_vi` always does).
         tolerance: in nats a dimension. `score_vi` has converged when its estimate of the KL to the fixed point (from
-            the noise that is left, and the last step) is below it on two steps in a row. The others know no noise:
-            theirs is that q moved by less than it in each of two successive intervals of the trace, which a small
-            learning rate also does. Zero: use all of the budget.
+            the remaining noise, and the last step) is below it on two steps in a row. The others do not measure the
+            noise: they have converged when q moved by less than it in each of two successive intervals of the trace,
+            as it also does with a small learning rate. Zero: use all of the budget.
         seed: of all noise; the global random state is not touched.
         progress: show a progress bar.
         reference: mean (D,) and covariance (D, D) of a Gaussian that the trace compares with.
@@ -112,7 +112,7 @@ def _run(
     seed: int,
     bar: tqdm,
 ) -> tuple[Gaussian, bool, str]:
-    """The steps; returns the last sound q, whether it converged, and the message."""
+    """Take the steps, and return the last sound q, whether it converged, and the message."""
     monitor.record(q)
     recorded, due = q, interval
     sound = q  # the last one whose scores were finite
@@ -158,7 +158,7 @@ def _run(
 
 
 def _try_step(stepper: Method, q: Gaussian, z: Tensor, scores: Tensor) -> Gaussian | None:
-    """The next q, or None where it is not a Gaussian of finite numbers."""
+    """Return the next q, or None where it is not a Gaussian of finite numbers."""
     try:
         new = stepper.step(q, z, scores)
     except LinAlgError:

@@ -56,13 +56,13 @@ class FlowResult:
 
     @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Tensor:
-        """(n, D) draws, the same for the same seed; the global random state is not touched."""
+        """Return (n, D) draws, the same for the same seed; the global random state is not touched."""
         with preserved_random_state(*cuda_devices(), seed=seed):
             return self.location + self.scale * self.flow().sample((n,))
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
-        """log q(x) for rows x, (B, D) → (B,)."""
+        """Return log q(x) for rows x, (B, D) → (B,)."""
         standard = (x.to(torch.float64) - self.location) / self.scale
         return self.flow().log_prob(standard) - self.scale.log().sum()
 

@@ -30,7 +30,7 @@ class Gaussian:
     @staticmethod
     def from_covariance(mean: Tensor, covariance: Tensor) -> Gaussian:
         """
-        From a (D, D) covariance, or from (D,) variances.
+        Build a Gaussian from a (D, D) covariance, or from (D,) variances.
 
         Raises:
             torch.linalg.LinAlgError: the covariance is not positive definite.
@@ -53,7 +53,7 @@ class Gaussian:
 
     @property
     def covariance(self) -> Tensor:
-        """(D, D)."""
+        """The covariance, (D, D)."""
         return self.factor @ self.factor.T
 
     @property
@@ -64,50 +64,50 @@ class Gaussian:
         return torch.cholesky_inverse(self.scale)
 
     def is_sound(self) -> bool:
-        """Whether everything is finite and the covariance positive definite."""
+        """Return whether everything is finite and the covariance positive definite."""
         diagonal = self.scale if self.diagonal else self.scale.diagonal()
         finite = bool(self.mean.isfinite().all()) and bool(self.scale.isfinite().all())
         # Its square must not underflow or overflow either: covariance and precision are what the user gets.
         return finite and bool((diagonal > 1e-140).all()) and bool((diagonal < 1e140).all())
 
     def transform(self, z: Tensor) -> Tensor:
-        """θ = mean + L z for rows z, (B, D)."""
+        """Return θ = mean + L z for rows z, (B, D)."""
         return self.mean + (z * self.scale if self.diagonal else z @ self.scale.T)
 
     def whiten(self, x: Tensor) -> Tensor:
-        """z = L⁻¹ (θ − mean), the inverse of `transform`."""
+        """Return z = L⁻¹ (θ − mean) for rows θ, (B, D), the inverse of `transform`."""
         centred = x - self.mean
         if self.diagonal:
             return centred / self.scale
         return torch.linalg.solve_triangular(self.scale, centred.T, upper=False).T
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log q(x) for rows x, (B, D) → (B,)."""
+        """Return log q(x) for rows x, (B, D) → (B,)."""
         return -0.5 * self.whiten(x).square().sum(-1) - self._log_det() - 0.5 * x.shape[-1] * math.log(2 * math.pi)
 
     def score(self, x: Tensor) -> Tensor:
-        """∇ log q(x) for rows x, (B, D)."""
+        """Return ∇ log q(x) for rows x, (B, D)."""
         z = self.whiten(x)
         if self.diagonal:
             return -z / self.scale
         return -torch.linalg.solve_triangular(self.scale.T, z.T, upper=True).T
 
     def entropy(self) -> float:
-        """In nats."""
+        """Return the entropy in nats."""
         dim = self.mean.numel()
         return float(self._log_det() + 0.5 * dim * (1 + math.log(2 * math.pi)))
 
     def kl(self, other: Gaussian) -> float:
-        """KL(self‖other) in nats."""
+        """Return KL(self‖other) in nats."""
         relative = other.whiten(other.mean + self.factor.T)  # rows of (L_other⁻¹ L)ᵀ
         shift = other.whiten(self.mean[None])
         quadratic = relative.square().sum() + shift.square().sum() - self.mean.numel()
         return float(0.5 * quadratic + other._log_det() - self._log_det())
 
     def sample(self, n: int, seed: int) -> Tensor:
-        """(n, D) draws, the same for the same seed; the global random state is not touched."""
+        """Return (n, D) draws, the same for the same seed; the global random state is not touched."""
         return self.transform(normal_noise(n, self.mean.numel(), seed))
 
     def _log_det(self) -> Tensor:
-        """log det L."""
+        """Return log det L."""
         return (self.scale if self.diagonal else self.scale.diagonal()).log().sum()

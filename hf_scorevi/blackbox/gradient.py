@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..inference.objective import gradient_update
 from .gaussian import Gaussian
-from .noise import normal_noise
+from .noise import antithetic_noise, require_pairs
 
 __all__ = ["GradientScoreVI", "whitened_objective"]
 
@@ -28,7 +28,7 @@ _INNER_STEPS = 10
 
 def whitened_objective(factor: Tensor, shift: Tensor, z: Tensor, u: Tensor, kappa: float) -> Tensor:
     """
-    The objective above, a scalar that is differentiable in T and b.
+    Return the objective above, a scalar that is differentiable in T and c.
 
     Args:
         factor: T, (D, D) lower triangular with a positive diagonal.
@@ -45,7 +45,7 @@ def whitened_objective(factor: Tensor, shift: Tensor, z: Tensor, u: Tensor, kapp
 
 class GradientScoreVI:
     """
-    The paper's inner loop as a method of `fit`: Adam over c and T with logarithmic diagonal, from q_t, samples reused.
+    The paper's inner loop as a method of `fit`: Adam over c and T with logarithmic diagonal, on reused samples.
 
     Args:
         batch_size: samples of an outer step, an even number; default max(16, D).
@@ -63,21 +63,17 @@ class GradientScoreVI:
         max_evaluations: int,
     ) -> None:
         self.dim, self.batch_size = dim, batch_size or max(16, dim + dim % 2)
-        if self.batch_size % 2:
-            raise ValueError(
-                f"score_vi_gradient draws samples in pairs: batch_size must be even, not {self.batch_size}."
-            )
+        self._pairs = require_pairs(self.batch_size, "score_vi_gradient")
         self._rate, self._kappa = learning_rate or 0.05, proximal_weight or 10.0
         self._last = max(1, max_evaluations // self.batch_size)
         self._steps = 0
 
     def noise(self, seed: int, step: int) -> Tensor:
-        """(B, D) standard normal noise in pairs ±z."""
-        half = normal_noise(self.batch_size // 2, self.dim, seed, step)
-        return torch.cat([half, -half])
+        """Return (B, D) standard normal noise in pairs ±z."""
+        return antithetic_noise(self._pairs, self.dim, seed, step)
 
     def step(self, q: Gaussian, z: Tensor, score: Tensor) -> Gaussian:
-        """One outer step: `_INNER_STEPS` inner ones."""
+        """Take one outer step, of `_INNER_STEPS` inner ones."""
         rate = self._rate * max(0.0, 1 - self._steps / self._last)
         self._steps += 1
         if q.diagonal:
@@ -106,5 +102,5 @@ class GradientScoreVI:
 
 
 def _factor(entries: Tensor) -> Tensor:
-    """T from free entries: the lower triangle, with the exponential of the diagonal."""
+    """Return T from free entries: the lower triangle, with the exponential of the diagonal."""
     return entries.tril(-1) + entries.diagonal().exp().diag()

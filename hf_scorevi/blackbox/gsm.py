@@ -17,7 +17,7 @@ __all__ = ["GaussianScoreMatching", "gsm_update", "gsm_update_diagonal"]
 
 def gsm_update(mean: Tensor, covariance: Tensor, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
     """
-    One update, averaged over the batch.
+    Take one update, averaged over the batch.
 
     Args:
         mean: (D,) of q_t.
@@ -42,7 +42,7 @@ def gsm_update(mean: Tensor, covariance: Tensor, x: Tensor, score: Tensor) -> tu
 
 
 def gsm_update_diagonal(mean: Tensor, variance: Tensor, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
-    """The same for each coordinate by itself: mean and variances of shape (D,)."""
+    """Take one update of each coordinate by itself; mean and variances have the shape (D,)."""
     away = mean - x
     step = score * variance
     along = away * score
@@ -54,7 +54,7 @@ def gsm_update_diagonal(mean: Tensor, variance: Tensor, x: Tensor, score: Tensor
 
 
 def _rho(quadratic: Tensor, along: Tensor) -> Tensor:
-    """The positive root of ρ (1 + ρ) = gᵀΣg + ((m − x)ᵀg)²."""
+    """Return the positive root of ρ (1 + ρ) = gᵀΣg + ((m − x)ᵀg)²."""
     return 0.5 * (1 + 4 * (quadratic + along.square())).sqrt() - 0.5
 
 
@@ -65,12 +65,12 @@ class GaussianScoreMatching:
         self.dim, self.batch_size = dim, batch_size or 2
 
     def noise(self, seed: int, step: int) -> Tensor:
-        """(B, D) independent standard normal noise."""
+        """Return (B, D) independent standard normal noise."""
         return normal_noise(self.batch_size, self.dim, seed, step)
 
     def step(self, q: Gaussian, z: Tensor, score: Tensor) -> Gaussian:
         """
-        One update.
+        Take one update.
 
         Raises:
             torch.linalg.LinAlgError: the average is not positive definite; `fit` then keeps q.

@@ -1,4 +1,4 @@
-"""Which methods and families there are, and the objects made of the user's arguments."""
+"""The methods and families, and their objects from the user's arguments."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ FAMILIES = ("full", "diagonal")
 
 
 class Method(Protocol):
-    """What a file of this package provides: noise for the samples, and the step from their scores."""
+    """A method of `fit`: noise for the samples, and the step from their scores."""
 
     batch_size: int
 
     def noise(self, seed: int, step: int) -> Tensor:
-        """(B, D) standard normal noise of step number `step`."""
+        """Return (B, D) standard normal noise of step number `step`."""
 
     def step(self, q: Gaussian, z: Tensor, score: Tensor) -> Gaussian:
-        """The next q, from the scores (B, D) at q.transform(z)."""
+        """Return the next q, from the scores (B, D) at q.transform(z)."""
 
 
 def make_method(
@@ -44,7 +44,7 @@ def make_method(
     proximal_weight: float | str,
     antithetic: bool,
 ) -> Method:
-    """The method's object, after a check of what it was given."""
+    """Check the arguments of `fit` that belong to the method, and return the method's object."""
     if method not in METHODS:
         raise ValueError(f"Unknown method {method!r}; there are {', '.join(METHODS)}.")
     if family not in FAMILIES:
@@ -75,7 +75,7 @@ def make_method(
 
 
 def first_gaussian(dim: int, family: str, init_mean: Tensor | None, init_std: float | Tensor) -> Gaussian:
-    """The first q."""
+    """Return the first q, after a check of its mean and standard deviations."""
     mean = torch.zeros(dim, dtype=torch.float64)
     if init_mean is not None:
         mean = torch.as_tensor(init_mean, dtype=torch.float64).clone()

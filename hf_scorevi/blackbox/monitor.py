@@ -1,4 +1,4 @@
-"""What is recorded while a fit runs."""
+"""The record of a fit while it runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from .gaussian import Gaussian
-from .noise import normal_noise
+from .noise import antithetic_noise
 from .target import Target
 
 __all__ = ["Monitor"]
@@ -19,10 +19,10 @@ _ELBO_STREAM = -1
 
 class Monitor:
     """
-    Figures of q, as far as they can be had: see `FitResult.trace`.
+    Record figures of q, those of `FitResult.trace` that can be computed.
 
     Args:
-        target: gives the negative ELBO if it knows its log_prob.
+        target: with a log_prob the negative ELBO is recorded.
         reference: mean (D,) and covariance (D, D) of a Gaussian to compare with, or None.
 
     Raises:
@@ -32,8 +32,8 @@ class Monitor:
     def __init__(self, target: Target, reference: tuple[Tensor, Tensor] | None, seed: int) -> None:
         self.trace: list[dict[str, float]] = []
         self._target = target
-        half = normal_noise(_ELBO_PAIRS, target.dim, seed, _ELBO_STREAM)
-        self._z = torch.cat([half, -half])  # pairs: exact for what is odd about the mean
+        # In pairs: exact for what is odd about the mean.
+        self._z = antithetic_noise(_ELBO_PAIRS, target.dim, seed, _ELBO_STREAM)
         self._reference: Gaussian | None = None
         if reference is not None:
             mean, covariance = (torch.as_tensor(t, dtype=torch.float64) for t in reference)

@@ -9,21 +9,34 @@ from torch import Tensor
 
 from ..posterior.noise import mix
 
-__all__ = ["normal_noise", "orthogonal_noise"]
+__all__ = ["antithetic_noise", "normal_noise", "orthogonal_noise", "require_pairs"]
+
+
+def require_pairs(batch_size: int, method: str) -> int:
+    """Return the number of pairs in a batch, or raise a ValueError if it is odd."""
+    if batch_size % 2:
+        raise ValueError(f"{method} draws samples in pairs: batch_size must be even, not {batch_size}.")
+    return batch_size // 2
 
 
 def normal_noise(n: int, dim: int, *key: int) -> Tensor:
-    """(n, dim) standard normal numbers, float64: a pure function of the integers in `key`."""
+    """Return (n, dim) standard normal numbers, float64: a pure function of the integers in `key`."""
     generator = torch.Generator().manual_seed(mix(*key))
     return torch.randn(int(n), int(dim), generator=generator, dtype=torch.float64)
 
 
+def antithetic_noise(pairs: int, dim: int, *key: int) -> Tensor:
+    """Return (2·pairs, dim) standard normal noise in pairs ±z: a pure function of the integers in `key`."""
+    half = normal_noise(pairs, dim, *key)
+    return torch.cat([half, -half])
+
+
 def orthogonal_noise(pairs: int, dim: int, *key: int) -> Tensor:
     """
-    (2·pairs, dim) standard normal noise in pairs ±z whose directions are orthogonal, in blocks of up to `dim` pairs.
+    Return (2·pairs, dim) standard normal noise in pairs ±z of orthogonal directions, in blocks of up to `dim` pairs.
 
     Each row by itself is exactly standard normal; together they cover all directions evenly ("orthogonal Monte
-    Carlo", Yu et al., NeurIPS 2016). Pure function of the integers in `key`.
+    Carlo", Yu et al., NeurIPS 2016). A pure function of the integers in `key`.
     """
     blocks = math.ceil(pairs / dim)
     q, r = torch.linalg.qr(normal_noise(blocks * dim, dim, *key, 0).view(blocks, dim, dim))

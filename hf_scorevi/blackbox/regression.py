@@ -1,4 +1,4 @@
-"""Linear regression of the score on the sample, with fading memory: what ScoreVI knows of its target."""
+"""Linear regression of the score on the sample, with fading memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ScoreRegression:
         self.samples = 0
 
     def add(self, x: Tensor, s: Tensor, rate: float) -> None:
-        """Blend in a batch, (B, D) each, with total weight `rate`."""
+        """Add a batch, (B, D) each, with total weight `rate`."""
         if self.samples == 0:
             rate = 1.0
         x_mean, s_mean = x.mean(0), s.mean(0)
@@ -41,8 +41,9 @@ class ScoreRegression:
 
     def reach(self, mean: Tensor, factor: Tensor) -> float:
         """
-        The largest mean square, over directions, of the remembered samples' distance from `mean` in units of
-        `factor` (a Cholesky factor). About 1 where they come from N(mean, factor factorᵀ); large once q has left them.
+        Return the largest mean square, over directions, of the remembered samples' distance from `mean` in units of
+        `factor` (a Cholesky factor). It is about 1 where they come from N(mean, factor factorᵀ), and large once q has
+        left them.
         """
         root = torch.linalg.solve_triangular(factor, self.xx + self._offset(mean), upper=False)
         moment = torch.linalg.solve_triangular(factor, root.T, upper=False)
@@ -50,7 +51,7 @@ class ScoreRegression:
 
     def fit(self, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
         """
-        g (D,) and G (D, D) of the fit u ≈ g + G z in coordinates θ = mean + factor z, u = factorᵀ s.
+        Return g (D,) and G (D, D) of the fit u ≈ g + G z in coordinates θ = mean + factor z, u = factorᵀ s.
 
         Raises:
             torch.linalg.LinAlgError: the samples do not span the space.

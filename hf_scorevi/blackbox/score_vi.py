@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..inference.proximal import mean_step, precision_ratio
 from .gaussian import Gaussian
-from .noise import orthogonal_noise
+from .noise import orthogonal_noise, require_pairs
 from .regression import ScoreRegression
 
 __all__ = ["ScoreVI", "proximal_step", "proximal_update"]
@@ -52,7 +52,7 @@ _MIN_KAPPA, _MAX_KAPPA = 1e-12, 1e6
 
 def proximal_step(h: Tensor, g: Tensor, kappa: float, radius: float = math.inf) -> tuple[Tensor, Tensor]:
     """
-    a and b of the proximal step per eigen-direction of H, kept inside the trust region.
+    Return a and b of the proximal step per eigen-direction of H, kept inside the trust region.
 
     Args:
         h: (D,) eigenvalues of H.
@@ -73,7 +73,7 @@ def proximal_update(
     q: Gaussian, g: Tensor, slope: Tensor, kappa: float, radius: float = math.inf
 ) -> tuple[Gaussian, Tensor, bool]:
     """
-    The step from what is known of the whitened score.
+    Take a proximal step from the regression of the whitened score.
 
     Args:
         g: (D,) mean of u under q.
@@ -114,8 +114,7 @@ class ScoreVI:
 
     def __init__(self, dim: int, batch_size: int | None, proximal_weight: float | None) -> None:
         self.dim, self.batch_size = dim, batch_size or 2 * (dim + 7)
-        if self.batch_size % 2:
-            raise ValueError(f"score_vi draws samples in pairs: batch_size must be even, not {self.batch_size}.")
+        self._pairs = require_pairs(self.batch_size, "score_vi")
         self._weight = proximal_weight
         self._regression = ScoreRegression(dim)
         self._radius = _RADIUS
@@ -126,13 +125,13 @@ class ScoreVI:
         self._moved = math.inf
 
     def noise(self, seed: int, step: int) -> Tensor:
-        """(B, D) antithetic orthogonal noise."""
-        return orthogonal_noise(self.batch_size // 2, self.dim, seed, step)
+        """Return (B, D) antithetic orthogonal noise."""
+        return orthogonal_noise(self._pairs, self.dim, seed, step)
 
     def error(self) -> float:
         """
-        Estimated KL between q and the fixed point, in nats: what noise leaves open, and the last step's. Too low where
-        curvature changes much with q itself: the fixed point then answers to noise by more than the noise.
+        Return the estimated KL between q and the fixed point, in nats: the part due to noise, and that of the last
+        step. It is too low where the curvature changes much with q: noise then moves the fixed point further.
         """
         if self._noise is None:
             return math.inf
@@ -141,7 +140,7 @@ class ScoreVI:
 
     def step(self, q: Gaussian, z: Tensor, score: Tensor) -> Gaussian:
         """
-        One step.
+        Take one step.
 
         Raises:
             torch.linalg.LinAlgError: the regression is degenerate; `fit` then keeps q.
@@ -177,7 +176,7 @@ class ScoreVI:
         self._noise = noise if self._noise is None else self._noise + rate * (noise - self._noise)
 
     def _rate(self, q: Gaussian, factor: Tensor) -> float:
-        """The fresh batch's weight in the regression."""
+        """Return the fresh batch's weight in the regression."""
         rate = min(1 / (1 + self._age), self.batch_size / (2 * self.dim))
         if self._regression.samples:
             # Samples that q has left behind have leverage: they would decide the fit from afar.
@@ -194,7 +193,7 @@ class ScoreVI:
         return min(max(self._caution * variance, _MIN_KAPPA), _MAX_KAPPA)
 
     def _alignment(self, q: Gaussian, z: Tensor, u: Tensor) -> float | None:
-        """Cosine between the last step and the direction in which a fresh batch, by itself, would go on."""
+        """Return the cosine between the last step and the direction of a step from the fresh batch alone."""
         if self._last is None:
             return None
         change = -(u + z).T @ z / len(z)  # H − I of the batch, without the noise of zzᵀ

@@ -1,4 +1,4 @@
-"""What is approximated: a log-density or its score, checked and counted."""
+"""The target of a fit: a log-density or its score, whose results are checked and counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Function = Callable[[Tensor], Tensor]
 
 class Target:
     """
-    Wraps the user's functions; all inputs are float64.
+    Wrap the user's functions; all inputs are float64.
 
     Args:
         log_prob: (B, D) → (B,), up to a constant.
@@ -46,7 +46,7 @@ class Target:
 
     def score(self, x: Tensor) -> Tensor:
         """
-        The score at rows x, (B, D), as the user's function gives it: it may hold non-finite numbers.
+        Return the score at rows x, (B, D), which may hold numbers that are not finite.
 
         Raises:
             ValueError: the function returned another shape, or something that can't be differentiated.
@@ -65,7 +65,7 @@ class Target:
         return gradient.detach()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log_prob at rows x, (B, D) → (B,); not counted as score evaluations."""
+        """Return log_prob at rows x, (B, D) → (B,); not counted as score evaluations."""
         with torch.no_grad():
             return self._evaluate(x.clone())
 

@@ -1,4 +1,4 @@
-"""The values of a series, whatever holds them."""
+"""Values of a series from arrays, tensors and tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["refuse_non_finite", "to_array"]
 
 
 def to_array(values: Any) -> tuple[np.ndarray, list[str] | None]:
-    """A float64 array of what an array, a tensor, a DataFrame or a Series holds, and the latter two's column names."""
+    """Return an array, tensor, DataFrame or Series as a float64 array, and the names of a table's columns."""
     names = None
     if isinstance(values, pd.DataFrame):
         names = [str(name) for name in values.columns]
@@ -33,8 +33,10 @@ def _is_number(kind: Any) -> bool:
 
 def refuse_non_finite(values: np.ndarray, channels: Sequence[str] | None = None) -> None:
     """
+    Refuse values, (T, C) or (B, T, C), that are NaN or infinite.
+
     Raises:
-        ValueError: `values`, (T, C) or (B, T, C), have a NaN or an infinity; with the first one's place.
+        ValueError: there is one; the message has the place of the first.
     """
     bad = ~np.isfinite(values)
     if not bad.any():

@@ -1,4 +1,4 @@
-"""What the calendar says about a time step."""
+"""Features of time steps from the calendar."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["calendar_features"]
 
 def calendar_features(times: Any) -> np.ndarray:
     """
-    Time of day, day of the week, day of the month and day of the year, each scaled to [−0.5, 0.5], (T, 4).
+    Return time of day, day of the week, day of the month and day of the year, each scaled to [−0.5, 0.5], (T, 4).
 
     Args:
-        times: time stamps, (T,), as pandas understands them.
+        times: time stamps, (T,), of any type that `pandas.DatetimeIndex` takes.
 
     Source: the features of GluonTS's `time_features_from_frequency_str`, the same four at every frequency: one that
     does not change, such as the time of day of daily data, is harmless.

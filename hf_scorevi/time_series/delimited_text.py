@@ -1,4 +1,4 @@
-"""Tables in text files: which sign separates the columns, which the decimals, and whether the first line has names."""
+"""Tables in text files: the separator of the columns, the decimal sign, and whether the first line has names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_text(
     file: str, separator: str | None, decimal: str | None, time_column: str | None
 ) -> tuple[pd.DataFrame, str | None]:
     """
-    The table, and its decimal sign where it holds numbers as text.
+    Read a table, and return with it the decimal sign of numbers that are still text.
 
     Raises:
         InputError: rows of another length than the first line, or numbers that may be read in two ways.
@@ -59,7 +59,7 @@ def read_text(
 
 
 def _head(file: str) -> list[str]:
-    """The first lines, as they are."""
+    """Return the first lines as they are."""
     try:
         column = pd.read_csv(
             file, sep="\x01", header=None, quoting=csv.QUOTE_NONE, dtype="str", nrows=_HEAD, keep_default_na=False,
@@ -71,7 +71,7 @@ def _head(file: str) -> list[str]:
 
 
 def _fields(line: str, separator: str) -> list[str]:
-    """Of one line; none of an empty one."""
+    """Return the fields of a line; none of an empty one."""
     if separator == _SPACES:
         line, separator = " ".join(line.split()), " "
     return (
@@ -82,7 +82,7 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 def _find_separator(lines: list[str], decimal: str | None) -> str:
-    """The sign that all lines have, or most; of several the one that is in no number and no date."""
+    """Return the first of the separators that all lines have, or most."""
     lines = [line for line in lines if line.strip()]
     for share in (1.0, 0.5):
         for separator in _SEPARATORS:
@@ -96,14 +96,14 @@ def _find_separator(lines: list[str], decimal: str | None) -> str:
 
 
 def _is_data(fields: list[str]) -> bool:
-    """Whether the first line is one of the table's rows, and not the names of its columns."""
+    """Return whether the first line is one of the table's rows, and not the names of its columns."""
     if fields == [str(i) for i in range(len(fields))]:  # what pandas writes for columns without names
         return False
     return any(map(is_number, fields)) and all(is_number(field) or is_date(field) for field in fields)
 
 
 def _names(rows: list[list[str]]) -> list[str]:
-    """Of the columns, one more than the first line's where all others end with a separator."""
+    """Return the names of the columns, one more than in the first line if all others end with a separator."""
     names, count = rows[0], len(rows[0]) + 1
     if len(rows) > 1 and all(len(row) == count and not row[-1] for row in rows[1:]):
         names = [*names, ""]
@@ -117,7 +117,7 @@ def _names(rows: list[list[str]]) -> list[str]:
 
 
 def _find_decimal(rows: list[list[str]], names: list[str] | None, separator: str, time_column: str | None) -> str:
-    """Of all columns that hold nothing but numbers."""
+    """Return the decimal sign of all columns that hold nothing but numbers."""
     if separator == "," and not any("," in field for row in rows for field in row):
         return "."
     frame = pd.DataFrame(rows, dtype="str")
@@ -141,7 +141,7 @@ def _refuse_lengths(rows: list[list[str]], longest: list[str], separator: str) -
 
 
 def _without_marginal(frame: pd.DataFrame) -> pd.DataFrame:
-    """Less columns without a name that are empty, or number the rows from 0 or 1 as a first one."""
+    """Drop columns without a name that are empty, and a first one that numbers the rows from 0 or 1."""
     empty = [name for name in frame.columns if str(name).startswith("Unnamed: ") and frame[name].isna().all()]
     frame = frame.drop(columns=empty)
     first = frame.columns[0] if len(frame.columns) else None

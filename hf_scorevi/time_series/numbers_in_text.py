@@ -13,7 +13,7 @@ __all__ = ["find_decimal", "is_number", "to_numbers"]
 
 
 def _pattern(decimal: str) -> str:
-    """Of a number with this decimal sign; groups of three digits are set off by the other sign, or by ' or a space."""
+    """Return an expression for numbers with this decimal sign, whose digits may be grouped in threes."""
     mark = "," if decimal == "." else r".\u00a0\u202f "
     whole = rf"\d+|[1-9]\d{{0,2}}(?:(?P<mark>[{mark}'\u2019])\d{{3}}(?:(?P=mark)\d{{3}})*)"
     return rf"[+-]?(?=\D?\d)(?:{whole})?(?:[{decimal}]\d*)?(?:[eE][+-]?\d+)?"
@@ -24,17 +24,17 @@ _WORDS = re.compile(r"[+-]?(nan|inf(inity)?)", re.IGNORECASE)
 
 
 def is_number(text: str) -> bool:
-    """Whether this is a number with either decimal sign."""
+    """Return whether this is a number with either decimal sign."""
     text = text.strip()
     return any(pattern.fullmatch(text) for pattern in _PATTERNS.values()) or bool(_WORDS.fullmatch(text))
 
 
 def find_decimal(texts: Iterable[str]) -> str:
     """
-    The decimal sign of these numbers; what is none is passed over.
+    Find the decimal sign of these numbers; other texts are ignored.
 
     Raises:
-        InputError: they have both signs; or 1.234 could be 1234 as well, and none of them tells.
+        InputError: they have both signs; or a number such as 1.234 could be 1234, and no other number decides it.
     """
     seen: dict[str, str] = {}
     unclear = None
@@ -60,7 +60,7 @@ def find_decimal(texts: Iterable[str]) -> str:
 
 
 def to_numbers(texts: pd.Series, decimal: str) -> pd.Series:
-    """`texts` in float64; NaN where there is none, or no number with this decimal sign."""
+    """Convert texts to float64; NaN where there is no number with this decimal sign."""
     texts = texts.astype("str").str.strip()
     found = pd.Series(float("nan"), texts.index, dtype="float64", name=texts.name)
     fits = texts.str.fullmatch(_PATTERNS[decimal].pattern).fillna(False).astype(bool)

@@ -1,4 +1,4 @@
-"""Between the units of a series and those a forecaster is trained in."""
+"""Conversion between the units of a series and the standardised ones of a forecaster."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ logger = logging.get_logger(__name__)
 
 class SeriesProcessor(FeatureExtractionMixin):
     """
-    Standardises each channel of a series by mean and deviation of its training rows, and takes forecasts back.
+    Standardise each channel of a series by mean and deviation of its training rows, and convert forecasts back.
 
-    A `processing_class` of the Trainer, which saves it beside the model, as `preprocessor_config.json`.
+    It is a `processing_class` of the Trainer, which saves it beside the model, as `preprocessor_config.json`.
 
     ```python
     processor = SeriesProcessor.fit(train, channels=["load", "temperature"], frequency="h")
@@ -36,7 +36,7 @@ class SeriesProcessor(FeatureExtractionMixin):
 
     Args:
         channels: names of the channels, in order, C of them.
-        mean: of each channel, (C,).
+        mean: mean of each channel, (C,).
         std: standard deviation of each channel, (C,), positive.
         frequency: of the time steps as pandas writes it ("h", "10min", "D"), if known; only recorded.
 
@@ -75,8 +75,8 @@ class SeriesProcessor(FeatureExtractionMixin):
     @classmethod
     def fit(cls, values: Any, channels: Sequence[str] | None = None, frequency: str | None = None) -> SeriesProcessor:
         """
-        The processor of a training series, (T, C) or (T,): array, tensor or DataFrame. The deviation is over T, as
-        scikit-learn's. A constant channel is only shifted, its std taken as 1, with a warning.
+        Fit a processor to a training series, (T, C) or (T,): array, tensor or DataFrame. The standard deviation
+        divides by T, as in scikit-learn. A constant channel is only shifted, its std taken as 1, with a warning.
 
         Args:
             channels: names of the channels; default: those of the DataFrame, else "0", "1", ….
@@ -107,12 +107,15 @@ class SeriesProcessor(FeatureExtractionMixin):
 
     def __call__(self, series: Any, *, context_length: int | None = None) -> BatchFeature:
         """
-        `past_values`, standardised, (B, L, C) float32.
+        Standardise the past of a forecast.
 
         Args:
             series: in its own units: (L, C), several (B, L, C), or (L,) of a single channel; array, tensor or a
                 DataFrame, whose columns are found by name, and others left out.
-            context_length: take the last so many time steps.
+            context_length: number of the last time steps to take; default: all.
+
+        Returns:
+            `past_values`, (B, L, C) float32.
 
         Raises:
             ValueError: other channels, fewer time steps than `context_length`, or values that are not finite.
@@ -145,7 +148,7 @@ class SeriesProcessor(FeatureExtractionMixin):
         return BatchFeature({"past_values": torch.from_numpy(standardised.astype(np.float32))})
 
     def standardize(self, values: Any) -> Tensor:
-        """One series (T, C), or (T,) of a single channel, in its own units, standardised, (T, C) float32."""
+        """Standardise one series, (T, C) or (T,) of a single channel, in its own units; returns (T, C) float32."""
         past = self(values)["past_values"]
         if len(past) != 1:
             raise ValueError(f"Give one series, (time steps, channels), not {len(past)}.")
@@ -153,7 +156,7 @@ class SeriesProcessor(FeatureExtractionMixin):
 
     def inverse(self, forecast: ForecastOutput) -> ForecastOutput:
         """
-        A forecast in the series' own units.
+        Convert a forecast to the units of the series.
 
         Raises:
             ValueError: it has another number of channels.
@@ -174,7 +177,7 @@ class SeriesProcessor(FeatureExtractionMixin):
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers reads `preprocessor_config.json`; one of another kind of processor is refused."""
+        """Build a processor from `preprocessor_config.json`, as transformers does; another kind is refused."""
         kind = feature_extractor_dict.get("feature_extractor_type")
         if kind != cls.__name__:
             raise ValueError(f"preprocessor_config.json is not of a {cls.__name__} but of {kind or 'another kind'}.")

@@ -9,7 +9,7 @@ __all__ = ["Splits", "chronological_splits", "ett_rows", "fraction_rows"]
 
 
 class Splits(NamedTuple):
-    """Rows of each part, as slices of the series; validation and test begin with the context of their first window."""
+    """Slices of a series for each part; validation and test begin with the context of their first window."""
 
     train: slice
     validation: slice
@@ -18,8 +18,12 @@ class Splits(NamedTuple):
 
 def fraction_rows(length: int, fractions: Sequence[float] = (0.7, 0.1, 0.2)) -> tuple[int, int, int]:
     """
-    Rows of training, validation and test, of a series of `length`. Training and test are rounded down, as in the
-    literature (Informer, Autoformer and what follows them), and validation is what they leave.
+    Return the numbers of rows of training, validation and test. Training and test are rounded down, as in the
+    literature (Informer, Autoformer and later papers), and validation has the remaining rows.
+
+    Args:
+        length: of the series.
+        fractions: of training, validation and test.
 
     Raises:
         ValueError: not three fractions of at least 0 with the sum 1.
@@ -35,15 +39,15 @@ def fraction_rows(length: int, fractions: Sequence[float] = (0.7, 0.1, 0.2)) -> 
 
 def ett_rows(length: int, steps_per_hour: int = 1) -> tuple[int, int, int]:
     """
-    Rows of training, validation and test by the convention for the ETT data: 12, 4 and 4 months of 30 days; the rows
-    after them are unused.
+    Return the numbers of rows of training, validation and test by the convention for the ETT data: 12, 4 and 4 months
+    of 30 days. The rows after them are unused.
 
     Args:
         length: of the series.
         steps_per_hour: 1 for ETTh, 4 for ETTm.
 
     Raises:
-        ValueError: a series that is shorter than that.
+        ValueError: the series is shorter than that.
     """
     train, validation, test = (months * 30 * 24 * steps_per_hour for months in (12, 4, 4))
     if length < train + validation + test:
@@ -56,12 +60,12 @@ def ett_rows(length: int, steps_per_hour: int = 1) -> tuple[int, int, int]:
 
 def chronological_splits(rows: Sequence[int], context_length: int) -> Splits:
     """
-    Training, validation and test after one another. Validation and test start `context_length` rows early, which are
-    the past of their first window, so that every one of their own rows is forecast, and only those.
+    Split a series into training, validation and test, in this order. Validation and test begin `context_length` rows
+    early, with the past of their first window, so that all of their own rows are forecast, and no others.
 
     Args:
-        rows: of training, validation and test (`fraction_rows`, `ett_rows`); validation and test may have none.
-        context_length: L, all time steps that the model looks back (`past_length`).
+        rows: numbers of rows of training, validation and test (`fraction_rows`, `ett_rows`); the last two may be 0.
+        context_length: L, the number of past time steps that the model needs (`past_length`).
 
     Raises:
         ValueError: not three counts, or a training part that is shorter than the context.

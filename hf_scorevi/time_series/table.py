@@ -52,7 +52,7 @@ def read_table(
     irregular: str = "error",
 ) -> SeriesTable:
     """
-    The series in a table.
+    Read a series from a table.
 
     Args:
         source: a file (.csv, .txt, both perhaps .gz, or .parquet), a DataFrame, or a `datasets.Dataset`. A first line
@@ -61,21 +61,21 @@ def read_table(
         channels: columns to take, in this order; default: all but the time stamps.
         time_column: column of the time stamps; default: the index if it holds dates, else the first column that does,
             or that is called date, time, timestamp, datetime or ds.
-        separator: of the columns in a text file, one character, or "tab" or "space"; default: that of `;`, tab, `|`
-            and `,` which its lines have, or else spaces.
-        decimal: "." or ","; default: what the numbers tell, 1234.5 or 1,234.5 from 1234,5 or 1.234,5.
-        dayfirst: whether the date 02.01.2024 is the second of January; default: what others tell, as 13.01.2024 does,
-            or that the time stamps rise by equal steps in one of both ways only. Dates with the year first, or the
-            month by name, need none.
-        missing: what to do about missing values: `"error"`; `"ffill"`, take the last value before; `"interpolate"`,
-            a straight line between the neighbours, which looks into the future, across splits too.
-        irregular: what to do about time stamps that do not rise by equal steps (one twice, one earlier than that
-            before it, a gap): `"error"`, or `"warn"` and take the rows as they come for equally spaced.
+        separator: of the columns in a text file, one character, or "tab" or "space"; default: the first of `;`, tab,
+            `|` and `,` that the lines have, or else spaces.
+        decimal: "." or ","; default: found from the numbers, 1234.5 or 1,234.5 against 1234,5 or 1.234,5.
+        dayfirst: whether the date 02.01.2024 is the second of January; default: found from other dates, such as
+            13.01.2024, or because the time stamps rise by equal steps in only one of the two ways. Not needed for
+            dates with the year first, or with the month by name.
+        missing: treatment of missing values: `"error"`; `"ffill"`, take the last value before; `"interpolate"`, a
+            straight line between the neighbours, which uses the future, across splits too.
+        irregular: treatment of time stamps that do not rise by equal steps (one twice, one earlier than the one
+            before it, a gap): `"error"`, or `"warn"` and take the rows as equally spaced.
 
     Raises:
         InputError: a file that is missing or cannot be read, no such column, one that is not numeric, values that are
             missing or infinite, irregular time stamps, or numbers and dates that can be read in two ways; the message
-            says where, and what to do.
+            has the place and the remedy.
     """
     if missing not in _MISSING:
         raise InputError(f"missing must be one of {', '.join(_MISSING)}, not {missing!r}.")
@@ -104,7 +104,7 @@ def read_table(
 def _read_frame(
     source: Any, separator: str | None, decimal: str | None, time_column: str | None
 ) -> tuple[pd.DataFrame, str | None]:
-    """The table, and the decimal sign of numbers that are still text, if it is known."""
+    """Return the table, and the decimal sign of numbers that are still text, if it is known."""
     if isinstance(source, str | Path):
         frame, decimal = _read_file(str(source), separator, decimal, time_column)
     elif isinstance(source, pd.DataFrame):
@@ -144,7 +144,7 @@ def _read_file(
 
 
 def _numeric(frame: pd.DataFrame, decimal: str | None) -> pd.DataFrame:
-    """`frame` in float64; what is empty is NaN."""
+    """Convert a table to float64; empty cells become NaN."""
     for name, column in frame.items():
         if pd.api.types.is_datetime64_any_dtype(column):
             raise InputError(

@@ -1,4 +1,4 @@
-"""The time stamps of a table: which column, whether they rise by equal steps, and by which."""
+"""The time stamps of a table: their column, whether they rise by equal steps, and the frequency."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ORDERS = {"day first": (2, 1, 0), "month first": (2, 0, 1), "year first": (0, 1
 
 def find_time_column(frame: pd.DataFrame, name: str | None) -> str | None:
     """
-    The column of `frame` that holds the time stamps, `name` if it is given, and None if no column looks like it.
+    Return the column of `frame` that holds the time stamps: `name` if given; `None` if no column looks like it.
 
     Raises:
         InputError: there is no column `name`.
@@ -53,7 +53,7 @@ def find_time_column(frame: pd.DataFrame, name: str | None) -> str | None:
 
 
 def is_date(text: str) -> bool:
-    """Whether this looks like a date, with or without a time of the day; one alone is none."""
+    """Return whether this looks like a date, with or without a time of the day. A time alone is none."""
     text = text.strip()
     return bool(_CLEAR.fullmatch(text) or re.fullmatch(_SHORT, text))
 
@@ -71,14 +71,14 @@ def _to_datetime(values: pd.Series) -> pd.DatetimeIndex:
 
 def parse_times(column: pd.Series, dayfirst: bool | None = None) -> pd.DatetimeIndex:
     """
-    The time stamps in a column, in UTC.
+    Read the time stamps in a column, in UTC.
 
     Args:
-        dayfirst: whether 02.01.2024 is the second of January; default: what the other dates and equal steps tell.
+        dayfirst: whether 02.01.2024 is the second of January; default: found from the other dates or from equal steps.
 
     Raises:
-        InputError: it holds numbers, or something else that is no date, or is empty somewhere; or it can be told from
-            nothing whether the day comes first.
+        InputError: it holds numbers, or something else that is no date, or is empty somewhere; or nothing shows
+            whether the day comes first.
     """
     if pd.api.types.is_numeric_dtype(column):
         raise InputError(
@@ -103,7 +103,7 @@ def parse_times(column: pd.Series, dayfirst: bool | None = None) -> pd.DatetimeI
 
 
 def _parsed(column: pd.Series, dayfirst: bool | None) -> pd.DatetimeIndex:
-    """Dates that are written, in the one way in which they can be read."""
+    """Read dates from text, in the only possible way."""
     texts = column.astype("str").str.strip().where(column.notna())
     given = texts.dropna()
     clear = given.str.fullmatch(_CLEAR.pattern, case=False).astype(bool)
@@ -117,7 +117,7 @@ def _parsed(column: pd.Series, dayfirst: bool | None) -> pd.DatetimeIndex:
 
 
 def _in_order(texts: pd.Series, dayfirst: bool | None) -> pd.DatetimeIndex:
-    """Dates of which the day or the month comes first, or the year with two digits."""
+    """Read dates with the day or the month first, or the year with two digits."""
     parts = texts.str.extract(_SHORT)
     numbers = [pd.to_numeric(parts[i]) for i in (0, 2, 3)]
     orders = dict(_ORDERS)
@@ -141,7 +141,7 @@ def _in_order(texts: pd.Series, dayfirst: bool | None) -> pd.DatetimeIndex:
 
 
 def _is_even(times: pd.DatetimeIndex) -> bool:
-    """Whether these are time stamps as a table has them: of equal steps, or one day of each month."""
+    """Return whether these rise by equal steps, or are the same day of each month."""
     if len(times) < 3 or times.hasnans:
         return False
     one_day = (times.day == times[0].day).all() and times.month.nunique() > 1 and times.normalize().is_unique
@@ -149,7 +149,7 @@ def _is_even(times: pd.DatetimeIndex) -> bool:
 
 
 def _only(readings: dict[str, pd.DatetimeIndex], texts: pd.Series) -> pd.DatetimeIndex:
-    """The one way to read dates; of several, the one in which they rise by equal steps."""
+    """Return the only reading of the dates, or the only one in which they rise by equal steps."""
     left: dict[str, pd.DatetimeIndex] = {}
     for own, times in readings.items():
         if not any(times.equals(other) for other in left.values()):
@@ -169,13 +169,13 @@ def _only(readings: dict[str, pd.DatetimeIndex], texts: pd.Series) -> pd.Datetim
 
 def check_times(times: pd.DatetimeIndex, irregular: str) -> None:
     """
-    Time stamps have to rise by equal steps; months, quarters and years count as equal.
+    Refuse time stamps that do not rise by equal steps, or warn of them; months, quarters and years count as equal.
 
     Args:
         irregular: `"error"`, or `"warn"`.
 
     Raises:
-        InputError: they do not.
+        InputError: they do not rise by equal steps, and `irregular` is `"error"`.
     """
     problem = _irregularity(times)
     if problem is None:
@@ -186,7 +186,7 @@ def check_times(times: pd.DatetimeIndex, irregular: str) -> None:
 
 
 def _irregularity(times: pd.DatetimeIndex) -> str | None:
-    """What is wrong, and how to mend it."""
+    """Return a sentence with the problem and the remedy, or `None` for regular time stamps."""
     if len(times) < 3:
         return None
     steps = times[1:] - times[:-1]
@@ -221,7 +221,7 @@ def _usual_step(times: pd.DatetimeIndex) -> pd.Timedelta:
 
 
 def find_frequency(times: pd.DatetimeIndex) -> str | None:
-    """The frequency of the time stamps as pandas writes it, of their commonest step if they are irregular."""
+    """Return the frequency of the time stamps as pandas writes it, of the commonest step if they are irregular."""
     if len(times) < 3:
         return None
     known = _regular_step(times)

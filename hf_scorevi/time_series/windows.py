@@ -24,19 +24,19 @@ class SlidingWindows(Dataset):
     All windows of a series: `{"past_values": (L, C), "future_values": (H, C)}`, float32, views of one tensor.
 
     Neighbouring windows overlap, and are no independent data: the posterior of a model trained on them would be far
-    too narrow if each window counted. `num_targets` counts each observed value that some window forecasts once, and
-    is what `ScoreVITrainer` takes for the number of terms of the likelihood.
+    too narrow if each window counted. `num_targets` counts each observed value that some window forecasts once;
+    `ScoreVITrainer` uses it as the number of terms of the likelihood.
 
     Args:
         values: of the series, (T, C) or (T,), best standardised by channel (`SeriesProcessor`): array, tensor or
             DataFrame.
-        context_length: L, time steps of the past; for a model that looks back further than its own context length,
-            all it looks at (`windows_for` knows).
+        context_length: L, time steps of the past; for a model that uses more than its own context length, all that it
+            uses (`past_length`).
         prediction_length: H, time steps to forecast.
         stride: time steps from one window's start to the next's.
         time_features: known of each time step, past and future, (T, F), e.g. `calendar_features`; adds
             `past_time_features` (L, F), `future_time_features` (H, F) and `past_observed_mask`, all ones.
-        univariate: give the one channel without its dimension: (L,) and (H,).
+        univariate: return the single channel without its dimension: (L,) and (H,).
 
     Attributes:
         num_targets: distinct values (time step and channel) among the windows' futures.
@@ -92,6 +92,7 @@ class SlidingWindows(Dataset):
 
     @property
     def num_targets(self) -> int:
+        """Number of distinct values among the windows' futures."""
         new = min(self.stride, self.prediction_length)  # time steps that a window forecasts and those before did not
         return ((len(self) - 1) * new + self.prediction_length) * self.values[0].numel()
 
@@ -123,7 +124,7 @@ def windows_for(
     config: PreTrainedConfig, values: Any, *, stride: int = 1, time_features: Any = None
 ) -> SlidingWindows:
     """
-    The windows of `values` that a model of this configuration is trained on.
+    Return the windows of `values` that a model of this configuration is trained on.
 
     Koopa, PatchTST and PatchTSMixer take past and future values. TimeSeriesTransformer, Informer and Autoformer take
     a past that is longer by their largest lag, time features, and a single channel without its dimension.
@@ -137,7 +138,7 @@ def windows_for(
 
     Raises:
         ValueError: a model of another kind, or with inputs that are no series; another number of channels or
-            features; and what `SlidingWindows` refuses.
+            features; or values that `SlidingWindows` refuses.
     """
     kind = config.model_type
     shape = np.shape(values)
@@ -176,6 +177,6 @@ def windows_for(
 
 
 def past_length(config: PreTrainedConfig) -> int:
-    """Time steps of the past that a model of this configuration looks at: its context length, and its largest lag."""
+    """Return the number of past time steps that a model of this configuration uses: its context and largest lag."""
     lag = max(config.lags_sequence) if config.model_type in _LAGGED else 0
     return int(config.context_length + lag)
