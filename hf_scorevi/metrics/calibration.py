@@ -14,7 +14,7 @@ from hf_scorevi.metrics.inputs import as_array
 def classification_metrics(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15
 ) -> dict[str, float | int]:
-    """Accuracy, NLL (nats per example), three calibration errors with their number of bins, and Brier score (0 to 2).
+    """Compute accuracy, NLL (nats per example), three calibration errors and Brier score (0 to 2).
 
     Args:
         probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.

@@ -13,14 +13,14 @@ CHUNK_ELEMENTS = 2**20  # 8 MB in float64
 
 
 def row_chunks(num_rows: int, num_columns: int) -> Iterator[slice]:
-    """Slices that cover `num_rows` rows, each of about `CHUNK_ELEMENTS` elements and of one row at least."""
+    """Yield slices that cover `num_rows` rows, each of about `CHUNK_ELEMENTS` elements and of one row at least."""
     step = max(1, CHUNK_ELEMENTS // num_columns)
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
 
 
 def top_label(probabilities: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """The confidence and the class [examples] of the most probable class; among equals the lowest class index."""
+    """Return probability and index [examples] of the most probable class; among equals the lowest index."""
     confidences = np.empty(len(probabilities), dtype=np.float64)
     predictions = np.empty(len(probabilities), dtype=np.int64)
     for rows in row_chunks(*probabilities.shape):

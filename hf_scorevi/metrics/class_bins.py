@@ -1,4 +1,4 @@
-"""The probabilities of every class sorted into bins: what class-wise and pooled calibration errors sum."""
+"""The probabilities of every class sorted into bins, for class-wise and pooled calibration errors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ class ClassBins:
 
 
 def class_bins(probabilities: npt.NDArray[Any], labels: npt.NDArray[np.int64], num_bins: int) -> ClassBins:
-    """Bins of checked probabilities [examples, classes], of equal width and closed on the right."""
+    """Bin checked probabilities [examples, classes], in bins of equal width, closed on the right."""
     num_examples, num_classes = probabilities.shape
     counts, sums, hits = np.zeros((3, num_classes, num_bins))
     counts[:, 0] = num_examples

@@ -21,12 +21,12 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Accuracy, NLL, ECE and Brier score of two models, their differences, and how sure those are.
+    """Compare accuracy, NLL, ECE and Brier score of two models, with bootstrap intervals of the differences.
 
-    Each resample draws as many examples as there are, with replacement, and takes the same ones from both models: what
-    makes an example hard for both leaves the difference. The interval holds the middle `level` of the differences
-    over resamples (percentile bootstrap). It is about other test examples, not about other training runs. That of the
-    ECE inherits its bias upwards where bins hold few examples; `debiased_ece` has an interval without it.
+    Each resample draws as many examples as there are, with replacement, and uses the same ones for both models, so
+    that examples that are hard for both add no noise to the difference. The interval holds the middle `level` of the
+    differences over resamples (percentile bootstrap). It covers other test examples, not other training runs. That of
+    the ECE is biased upwards, like the ECE, where bins hold few examples; `debiased_ece` has an interval without bias.
 
     An infinite NLL makes the difference, and bounds of its interval, infinite; where both models have one, in the data
     or in any resample, these are NaN.
@@ -74,7 +74,7 @@ def paired_bootstrap(
 
 
 class _Model:
-    """What each example contributes to a model's metrics."""
+    """The contribution of each example to a model's metrics."""
 
     NAMES = ("accuracy", "nll", "ece", "brier")
 
@@ -89,7 +89,7 @@ class _Model:
         self.brier = np.concatenate(list(_brier_scores(probabilities, labels)))
 
     def values(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The metrics [4] of data in which each example occurs so many times."""
+        """Return the metrics [4] of data in which each example occurs so many times."""
         num_examples = len(counts)
         nll = np.inf if (self.impossible & (counts > 0)).any() else counts @ self.nll
         gaps = np.bincount(self.bins, weights=counts * self.gaps)

@@ -34,26 +34,26 @@ _INPUTS = {
     ),
     "samples": (
         Features({"predictions": Sequence(_NUMBER), "references": _NUMBER}),
-        "predictions: samples of the predictive [examples, samples].\nreferences: what came [examples].",
+        "predictions: samples of the predictive [examples, samples].\nreferences: observed values [examples].",
     ),
     "scaled_samples": (
         Features({"predictions": Sequence(_NUMBER), "references": _NUMBER, "seasonal_errors": _NUMBER}),
-        "predictions: samples of the predictive [examples, samples].\nreferences: what came [examples].\n"
+        "predictions: samples of the predictive [examples, samples].\nreferences: observed values [examples].\n"
         "seasonal_errors: of the history of the example's series [examples].",
     ),
     "vectors": (
         Features({"predictions": Sequence(Sequence(_NUMBER)), "references": Sequence(_NUMBER)}),
         "predictions: samples of the predictive [examples, samples, dimensions].\n"
-        "references: what came [examples, dimensions].",
+        "references: observed values [examples, dimensions].",
     ),
     "quantiles": (
         Features({"predictions": Sequence(_NUMBER), "references": _NUMBER}),
-        "predictions: quantiles of the predictive [examples, levels].\nreferences: what came [examples].",
+        "predictions: quantiles of the predictive [examples, levels].\nreferences: observed values [examples].",
     ),
     "gaussians": (
         Features({"predictions": Sequence(_NUMBER), "standard_deviations": Sequence(_NUMBER), "references": _NUMBER}),
         "predictions: means [examples, components].\nstandard_deviations: [examples, components].\n"
-        "references: what came [examples].",
+        "references: observed values [examples].",
     ),
 }
 

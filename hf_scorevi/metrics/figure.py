@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Figure:
     """
-    What a figure is called, and which way is better.
+    The names of a figure, and the direction that is better.
 
     Attributes:
         name: in the result of the metric.
@@ -24,5 +24,5 @@ class Figure:
 
     @property
     def direction(self) -> str:
-        """Which way is better, in words; empty if neither is."""
+        """The direction that is better, in words; empty if neither is."""
         return {True: "higher is better", False: "lower is better", None: ""}[self.greater_is_better]

@@ -1,4 +1,4 @@
-"""The figures of all metrics by their names: one place that knows which way is better."""
+"""The figures of all metrics by their names, with the direction that is better."""
 
 from collections.abc import Collection
 from importlib import import_module
@@ -19,7 +19,7 @@ _MEAN = "mean_"
 
 
 def find_figure(name: str, datasets: Collection[str] = ()) -> Figure | None:
-    """The figure of this name, or `None` if no metric of this library gives it.
+    """Return the figure of this name, or `None` if no metric of this library has it.
 
     Args:
         name: as in a metric's result, or in that of an evaluation: `"crps"`, `"eval_crps"`, `"eval_mean_crps"`.

@@ -1,4 +1,4 @@
-"""What every metric of forecasts asks of its inputs, and how it passes over them. Bad input is an error."""
+"""Checks of inputs that the metrics of forecasts share, and passes over them a few rows at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics.chunks import row_chunks
-from hf_scorevi.metrics.inputs import as_array
+from hf_scorevi.metrics.inputs import as_array, refuse_not_real
 
 Floats = npt.NDArray[np.float64]
 
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 def forecast_chunks(
     predictions: npt.ArrayLike, targets: npt.ArrayLike, name: str, axes: Sequence[str]
 ) -> Iterator[tuple[slice, Floats, Floats]]:
-    """Rows of `predictions` and `targets` a few at a time, in float64: the slice, a copy of the one, and the other.
+    """Yield a few rows of `predictions` and `targets` at a time, in float64: the slice, a copy of the one, the other.
 
     `axes` names those of the predictions: [examples, samples], say, or [examples, samples, dimensions], where the
     targets are [examples, dimensions].
@@ -32,7 +32,7 @@ def forecast_chunks(
 def gaussian_chunks(
     means: npt.ArrayLike, standard_deviations: npt.ArrayLike, targets: npt.ArrayLike
 ) -> Iterator[tuple[slice, Floats, Floats, Floats]]:
-    """As `forecast_chunks`, of the means and standard deviations [rows, components] of mixtures of Gaussians."""
+    """Yield rows like `forecast_chunks`, of the means and deviations [rows, components] of Gaussian mixtures."""
     deviations = as_array(standard_deviations, "standard_deviations")
     shape = as_array(means, "means").shape
     allowed = ((), shape[:1], shape)
@@ -53,7 +53,7 @@ def gaussian_chunks(
 
 
 def check_per_example(values: npt.ArrayLike, shape: tuple[int, ...], name: str) -> Floats:
-    """`values` as float64 of this shape, or a ValueError."""
+    """Check values of this shape, and return them as float64."""
     array = as_array(values, name)
     if array.shape != shape:
         raise ValueError(
@@ -65,7 +65,7 @@ def check_per_example(values: npt.ArrayLike, shape: tuple[int, ...], name: str) 
 
 
 def check_seasonal_errors(values: npt.ArrayLike, num_examples: int) -> Floats:
-    """Seasonal errors [examples] as float64, or a ValueError."""
+    """Check seasonal errors [examples], and return them as float64."""
     array = check_per_example(values, (num_examples,), "seasonal_errors")
     if (array <= 0).any():
         index = int((array <= 0).argmax())
@@ -77,7 +77,7 @@ def check_seasonal_errors(values: npt.ArrayLike, num_examples: int) -> Floats:
 
 
 def check_levels(levels: Sequence[float] | npt.NDArray[np.float64], name: str = "levels") -> Floats:
-    """Levels strictly between 0 and 1, at least one, or a ValueError."""
+    """Check levels strictly between 0 and 1, at least one, and return them as float64."""
     array = np.asarray(levels, dtype=np.float64)
     if array.ndim != 1 or array.size == 0 or not ((array > 0.0) & (array < 1.0)).all():
         raise ValueError(f"{name} must lie between 0 and 1, both excluded, at least one, not {levels!r}")
@@ -85,18 +85,18 @@ def check_levels(levels: Sequence[float] | npt.NDArray[np.float64], name: str = 
 
 
 def check_estimator(estimator: str) -> None:
-    """A ValueError unless there is such an estimator of E|X - X'|."""
+    """Raise a ValueError unless there is such an estimator of E|X - X'|."""
     if estimator not in ("fair", "biased"):
         raise ValueError(f'estimator must be "fair" or "biased", not {estimator!r}')
 
 
 def num_pairs(num_samples: int, estimator: str) -> int:
-    """What a sum over the ordered pairs of samples is divided by; of one sample the sum is zero."""
+    """Return the number that a sum over ordered pairs of samples is divided by; for one sample the sum is zero."""
     return max(num_samples * (num_samples - 1 if estimator == "fair" else num_samples), 1)
 
 
 def central_interval(samples: Floats, level: float) -> tuple[Floats, Floats]:
-    """Bounds [rows] of the interval that leaves out (1 - level) / 2 of `samples` [rows, samples] on either side.
+    """Return bounds [rows] of the interval that leaves out (1 - level) / 2 of `samples` [rows, samples] on each side.
 
     The rows may be reordered.
     """
@@ -106,25 +106,19 @@ def central_interval(samples: Floats, level: float) -> tuple[Floats, Floats]:
 
 
 def interval_scores(lower: Floats, upper: Floats, targets: Floats, level: float) -> Floats:
-    """Winkler's score of each interval: its width, and 2 / (1 - level) times how far the target lies outside."""
+    """Return Winkler's score of each interval: its width, and 2 / (1 - level) times the target's distance from it."""
     outside = np.maximum(lower - targets, 0.0) + np.maximum(targets - upper, 0.0)
     return upper - lower + 2.0 / (1.0 - level) * outside
 
 
 def refuse_not_finite(array: npt.NDArray[Any], name: str, first_row: int = 0) -> None:
-    """A ValueError for the first row that holds NaN or infinity."""
+    """Raise a ValueError for the first row that holds NaN or infinity."""
     finite = np.isfinite(array)
     if not finite.all():
         index = first_row + int((~finite).reshape(len(array), -1).any(axis=1).argmax())
         raise ValueError(
             f"row {index} of {name} holds NaN or infinity: leave out missing values, or the model overflowed"
         )
-
-
-def refuse_not_real(array: npt.NDArray[Any], name: str) -> None:
-    """A ValueError unless `array` holds real numbers."""
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name} must be real numbers, not {array.dtype}: convert with .astype(float)")
 
 
 def _check_shape(array: npt.NDArray[Any], name: str, axes: Sequence[str]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""What every classification metric asks of its inputs. Nothing is repaired silently: bad input is an error."""
+"""Checks of inputs that the classification metrics share. Nothing is repaired silently: bad input is an error."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ SUM_TOLERANCE = 1e-3
 
 
 def as_array(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
-    """`values` as a numpy array of its own dtype, without a copy where that is possible.
+    """Return `values` as a numpy array of their own dtype, without a copy if possible.
 
     Tensors are recognised by their methods, so that the metrics don't depend on torch.
     """
@@ -29,13 +29,13 @@ def as_array(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
 def check_probabilities(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Probabilities [examples, classes] in their own dtype and labels [examples] as int64, or a ValueError."""
+    """Check probabilities [examples, classes], and return them in their own dtype with labels [examples] as int64."""
     array = check_predictions(probabilities)
     return array, check_labels(labels, *array.shape)
 
 
 def check_predictions(probabilities: npt.ArrayLike, name: str = "probabilities") -> npt.NDArray[Any]:
-    """Probabilities [examples, classes] in their own dtype, or a ValueError."""
+    """Check probabilities [examples, classes], and return them in their own dtype."""
     array = _check_table(probabilities, name)
     check_distributions(
         array,
@@ -47,14 +47,14 @@ def check_predictions(probabilities: npt.ArrayLike, name: str = "probabilities")
 
 
 def check_label_distributions(label_distributions: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Label distributions [examples, classes] in their own dtype, or a ValueError."""
+    """Check label distributions [examples, classes], and return them in their own dtype."""
     array = as_array(label_distributions, "label_distributions")
     if array.shape != shape:
         raise ValueError(
             f"label_distributions must have the shape {list(shape)} of the predictions, not {list(array.shape)}: "
             "give for each example the share of annotators that chose each class"
         )
-    _check_real(array, "label_distributions")
+    refuse_not_real(array, "label_distributions")
     remedy = "divide each example's counts by their sum"
     check_distributions(array, "label_distributions", remedy, remedy)
     return array
@@ -63,7 +63,7 @@ def check_label_distributions(label_distributions: npt.ArrayLike, shape: tuple[i
 def check_distributions(
     array: npt.NDArray[Any], name: str, if_negative: str, if_unnormalised: str, first_row: int = 0
 ) -> None:
-    """A ValueError with the remedy unless the rows of `array` [rows, classes] are distributions."""
+    """Raise a ValueError with the remedy unless the rows of `array` [rows, classes] are distributions."""
     with np.errstate(invalid="ignore", over="ignore"):
         sums = array.sum(axis=1, dtype=np.float64)  # summed through a small buffer: no float64 copy of the array
     # A NaN or an infinity anywhere in a row shows in its sum.
@@ -78,7 +78,7 @@ def check_distributions(
 def check_log_probabilities(
     log_probabilities: npt.ArrayLike, labels: npt.ArrayLike
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """As `check_probabilities`, for logarithms, where -inf is a probability of zero. Row sums are the caller's."""
+    """Check logarithms like `check_probabilities`, where -inf is a probability of zero; row sums are not checked."""
     array = _check_table(log_probabilities, "log_probabilities")
     largest = array.max(axis=1)  # NaN where the row holds one
     _refuse_rows(
@@ -90,12 +90,12 @@ def check_log_probabilities(
 
 
 def check_row_sums(sums: npt.NDArray[np.float64], name: str, remedy: str, first_row: int = 0) -> None:
-    """A ValueError for the first of `sums` [rows] that is not one."""
+    """Raise a ValueError for the first of `sums` [rows] that is not one."""
     _refuse_rows(np.abs(sums - 1.0) > SUM_TOLERANCE, name, f"does not sum to one: {remedy}", sums, first_row)
 
 
 def check_labels(labels: npt.ArrayLike, num_examples: int, num_classes: int) -> npt.NDArray[np.int64]:
-    """Labels [examples] as int64, or a ValueError."""
+    """Check labels [examples], and return them as int64."""
     array = as_array(labels, "labels")
     if array.shape != (num_examples,):
         raise ValueError(
@@ -115,7 +115,7 @@ def check_labels(labels: npt.ArrayLike, num_examples: int, num_classes: int) -> 
 
 
 def check_scores(scores: npt.ArrayLike, num_examples: int | None = None) -> npt.NDArray[np.float64]:
-    """Scores [examples] as float64, infinite ones too, or a ValueError."""
+    """Check scores [examples], which may be infinite, and return them as float64."""
     array = as_array(scores, "scores")
     if num_examples is not None and array.shape != (num_examples,):
         raise ValueError(
@@ -123,7 +123,7 @@ def check_scores(scores: npt.ArrayLike, num_examples: int | None = None) -> npt.
         )
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"scores must have the shape [examples], at least one, not {list(array.shape)}")
-    _check_real(array, "scores")
+    refuse_not_real(array, "scores")
     missing = np.isnan(array)
     if missing.any():
         raise ValueError(f"scores[{int(missing.argmax())}] is NaN: the model's outputs overflowed")
@@ -131,9 +131,20 @@ def check_scores(scores: npt.ArrayLike, num_examples: int | None = None) -> npt.
 
 
 def check_num_bins(num_bins: int) -> None:
-    """A ValueError unless `num_bins` is a positive integer."""
-    if isinstance(num_bins, bool) or not isinstance(num_bins, int | np.integer) or num_bins < 1:
-        raise ValueError(f"num_bins must be an integer of at least 1, not {num_bins!r}: 15 is the usual choice")
+    """Raise a ValueError unless `num_bins` is a positive integer."""
+    check_positive("num_bins", num_bins, "15 is the usual choice")
+
+
+def check_positive(name: str, value: int, remedy: str) -> None:
+    """Raise a ValueError unless `value` is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}: {remedy}")
+
+
+def refuse_not_real(array: npt.NDArray[Any], name: str) -> None:
+    """Raise a ValueError unless `array` holds real numbers."""
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be real numbers, not {array.dtype}: convert with .astype(float)")
 
 
 def _check_table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
@@ -145,13 +156,8 @@ def _check_table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         )
     if array.size == 0:
         raise ValueError(f"{name} is empty, its shape is {list(array.shape)}: give at least one example")
-    _check_real(array, name)
+    refuse_not_real(array, name)
     return array
-
-
-def _check_real(array: npt.NDArray[Any], name: str) -> None:
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name} must be real numbers, not {array.dtype}: convert with .astype(float)")
 
 
 def _refuse_rows(

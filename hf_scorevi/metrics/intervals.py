@@ -1,4 +1,4 @@
-"""How far a share that was counted may lie from the probability behind it."""
+"""Intervals of probabilities from observed shares."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ import numpy.typing as npt
 def wilson_interval(
     rates: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The 95 % interval of a binomial probability: two bounds [bins] from rates [bins] and positive counts [bins].
+    """Return the 95 % intervals of binomial probabilities, two bounds [bins], from rates [bins] and counts [bins] > 0.
 
     It stays in [0, 1] and keeps its width where the rate is 0 or 1, unlike rate ± 1.96 standard errors.
 

@@ -21,10 +21,10 @@ def load_metric(
     experiment_id: str | None = None,
     seed: int | None = None,
 ) -> "evaluate.Metric":
-    """A metric of this library as a module of `evaluate`, without a network.
+    """Load a metric of this library as a module of `evaluate`, without a network.
 
-    `load_metric("ece").compute(predictions=probabilities, references=labels, num_bins=15)` gives what
-    `hf_scorevi.metrics.ece(probabilities, labels, num_bins=15)` gives.
+    `load_metric("ece").compute(predictions=probabilities, references=labels, num_bins=15)` returns the
+    same as `hf_scorevi.metrics.ece(probabilities, labels, num_bins=15)`.
 
     Args:
         name: of the metric, as in `hf_scorevi.metrics`.
@@ -32,7 +32,7 @@ def load_metric(
         cache_dir: folder for what is added, shared by all processes; by default that of `evaluate`.
         num_process: number of processes, each of which adds its part; process 0 computes the value.
         process_id: which of them this is.
-        experiment_id: tells simultaneous evaluations in one `cache_dir` apart; the same in all processes of one.
+        experiment_id: distinguishes simultaneous evaluations in one `cache_dir`; the same in all processes of one.
         seed: of numpy's global generator during `compute`, which no metric here draws from.
 
     Returns:
@@ -62,12 +62,12 @@ def load_metric(
 
 
 def metric_names() -> list[str]:
-    """Names that `load_metric` knows, sorted."""
+    """Return the names that `load_metric` takes, sorted."""
     return sorted(path.parent.name for path in _HERE.glob("*/*.py") if path.stem == path.parent.name)
 
 
 def metric_folder(name: str) -> Path:
-    """The folder of a metric, which `evaluate.load` takes as it is.
+    """Return the folder of a metric, which `evaluate.load` takes as it is.
 
     Raises:
         ValueError: there is no metric of this name.

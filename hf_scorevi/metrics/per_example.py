@@ -1,14 +1,14 @@
-"""Figures of a whole data set from what each example contributes, which takes no room for its classes."""
+"""Figures of a whole data set from four numbers an example, without the probabilities of all classes."""
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics.inputs import SUM_TOLERANCE, as_array
+from hf_scorevi.metrics.inputs import SUM_TOLERANCE, as_array, refuse_not_real
 from hf_scorevi.metrics.reliability import bin_confidences
 
 
 def summary_from_scores(scores: npt.ArrayLike, num_bins: int = 15) -> dict[str, float | int]:
-    """Of `classification_metrics` what can be told from four numbers an example.
+    """Compute those of the `classification_metrics` that need only four numbers an example.
 
     Where a confidence lies within rounding of an edge between bins, the ECE's bin is that of the rounded number.
 
@@ -27,8 +27,7 @@ def summary_from_scores(scores: npt.ArrayLike, num_bins: int = 15) -> dict[str, 
     array = as_array(scores, "scores")
     if array.ndim != 2 or array.shape[1] != 4 or array.size == 0:
         raise ValueError(f"scores must have the shape [examples, 4], at least one example, not {list(array.shape)}")
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"scores must be real numbers, not {array.dtype}")
+    refuse_not_real(array, "scores")
     log_likelihoods, confidences, correct, briers = array.astype(np.float64).T
     # Each bound is wide enough for rows that sum to one as loosely as the other metrics take them.
     _refuse(~(log_likelihoods <= SUM_TOLERANCE), log_likelihoods, "a log probability, at most 0")

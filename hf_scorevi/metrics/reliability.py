@@ -1,4 +1,4 @@
-"""Predictions sorted into bins of confidence: what a reliability diagram draws and what `ece` sums."""
+"""Predictions sorted into bins of confidence, for reliability diagrams and `ece`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hf_scorevi.json_values import json_list, json_number, json_object, json_whole, short
 from hf_scorevi.metrics.chunks import top_label
-from hf_scorevi.metrics.inputs import SUM_TOLERANCE, as_array, check_num_bins, check_probabilities
+from hf_scorevi.metrics.inputs import SUM_TOLERANCE, as_array, check_num_bins, check_probabilities, refuse_not_real
 
 MAX_STORED_BINS = 10_000
 _KEYS = ("edges", "counts", "mean_confidence", "accuracy")
@@ -40,7 +40,7 @@ class ReliabilityBins:
         return float(np.nansum(self.counts * gaps) / self.counts.sum())
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """The attributes as lists of JSON values, None where a bin is empty."""
+        """Return the attributes as lists of JSON values, None where a bin is empty."""
         return {
             "edges": self.edges.tolist(),
             "counts": self.counts.tolist(),
@@ -50,10 +50,10 @@ class ReliabilityBins:
 
     @classmethod
     def from_dict(cls, values: Any) -> "ReliabilityBins":
-        """The inverse of `to_dict`, for JSON of any origin.
+        """Build bins from the result of `to_dict`, or from JSON of any origin.
 
         Raises:
-            ValueError: `values` is not what `to_dict` gives for some predictions, or has more than 10,000 bins.
+            ValueError: `values` cannot be the result of `to_dict`, or has more than 10,000 bins.
         """
         values = json_object("reliability bins", values, _KEYS)
         if unknown := [key for key in values if key not in _KEYS]:
@@ -90,7 +90,7 @@ def reliability_bins(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bi
 
 
 def bin_confidences(confidences: npt.ArrayLike, correct: npt.ArrayLike, num_bins: int = 15) -> ReliabilityBins:
-    """As `reliability_bins`, from what each example contributes.
+    """Bin examples like `reliability_bins`, from their confidences.
 
     Args:
         confidences: [examples], in [0, 1] up to rounding. Array, tensor or list.
@@ -114,12 +114,12 @@ def bin_confidences(confidences: npt.ArrayLike, correct: npt.ArrayLike, num_bins
 
 
 def bin_edges(num_bins: int) -> npt.NDArray[np.float64]:
-    """The edges [bins + 1] of bins of equal width on [0, 1]."""
+    """Return the edges [bins + 1] of bins of equal width on [0, 1]."""
     return np.linspace(0.0, 1.0, num_bins + 1)
 
 
 def bin_numbers(values: npt.NDArray[Any], num_bins: int) -> npt.NDArray[np.int64]:
-    """The bin of each of `values`, in their shape: i for edges[i] < value <= edges[i + 1]."""
+    """Return the bin of each of `values`, in their shape: i for edges[i] < value <= edges[i + 1]."""
     # Compared in float32, so that 0.6 falls into the same bin whether it arrives as float32 or float64. Without the
     # outer edges, what lies at or beyond them (1.0000001, by rounding) goes to the first or the last bin.
     inner = bin_edges(num_bins)[1:-1].astype(np.float32)
@@ -129,13 +129,12 @@ def bin_numbers(values: npt.NDArray[Any], num_bins: int) -> npt.NDArray[np.int64
 def check_confidences(
     confidences: npt.ArrayLike, correct: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Confidences [examples] as float64 and correct [examples] as booleans, or a ValueError."""
+    """Check confidences [examples] and correct [examples], and return them as float64 and as booleans."""
     values = as_array(confidences, "confidences")
     hits = as_array(correct, "correct")
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"confidences must have the shape [examples], at least one, not {list(values.shape)}")
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"confidences must be real numbers, not {values.dtype}")
+    refuse_not_real(values, "confidences")
     if hits.shape != values.shape or hits.dtype.kind != "b":
         raise ValueError(
             f"correct must be booleans of the shape {list(values.shape)}, one for each confidence, "

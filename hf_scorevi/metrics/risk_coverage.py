@@ -1,4 +1,4 @@
-"""What is gained by leaving the least confident predictions to somebody else."""
+"""The risk of the most confident predictions, against the share of examples that are predicted."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class RiskCoverage:
 def risk_coverage_curve(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayLike | None = None
 ) -> RiskCoverage:
-    """The risk among the k most confident examples, for every k.
+    """Compute the risk among the k most confident examples, for every k.
 
     Where the k-th and the next example are equally confident, the risk is its expected value over their order, so that
     the order in which the examples are given does not matter.

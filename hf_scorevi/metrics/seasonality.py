@@ -1,16 +1,16 @@
-"""What a forecast that repeats the last season would have missed by in the past: the scale of MASE and MSIS."""
+"""The error in the past of a forecast that repeats the last season: the scale of MASE and MSIS."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_scorevi.metrics.forecasts import refuse_not_finite, refuse_not_real
-from hf_scorevi.metrics.inputs import as_array
+from hf_scorevi.metrics.forecasts import refuse_not_finite
+from hf_scorevi.metrics.inputs import as_array, check_positive, refuse_not_real
 
 
 def seasonal_errors(history: Sequence[npt.ArrayLike], season_length: int = 1) -> npt.NDArray[np.float64]:
-    """Mean of |y_t - y_{t-m}| over the history of each series, with m = `season_length`.
+    """Compute the mean of |y_t - y_{t-m}| over the history of each series, with m = `season_length`.
 
     For h forecast values of each series, series after series, `np.repeat(seasonal_errors(history), h)` is what `mase`
     and `msis` take. It is zero for a constant series, which they refuse.
@@ -29,8 +29,7 @@ def seasonal_errors(history: Sequence[npt.ArrayLike], season_length: int = 1) ->
     Source: Hyndman and Koehler, "Another look at measures of forecast accuracy", International Journal of Forecasting
     2006.
     """
-    if isinstance(season_length, bool) or not isinstance(season_length, int | np.integer) or season_length < 1:
-        raise ValueError(f"season_length must be an integer of at least 1, not {season_length!r}")
+    check_positive("season_length", season_length, "1 is the naive forecast")
     if len(history) == 0:
         raise ValueError("history is empty: give the past of at least one series")
     return np.array([_error(series, f"history[{i}]", int(season_length)) for i, series in enumerate(history)])

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_scorevi.metrics import ood_detection
-from hf_scorevi.metrics.inputs import as_array, check_num_bins
+from hf_scorevi.metrics.inputs import as_array, check_num_bins, refuse_not_real
 from hf_scorevi.plots._curves import require_entries
 from hf_scorevi.plots._layers import shortened
 from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend, panel_title
@@ -94,8 +94,7 @@ def _checked(name: str, values: npt.ArrayLike, which: str) -> npt.NDArray[np.flo
     array = as_array(values, what)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{what} must have the shape [examples], at least one, not {list(array.shape)}")
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{what} must be real numbers, not {array.dtype}")
+    refuse_not_real(array, what)
     finite = np.isfinite(array)
     if not finite.all():
         index = int(np.argmin(finite))

@@ -10,7 +10,7 @@ FIGURES = (Figure("accuracy", "accuracy", greater_is_better=True),)
 
 
 def accuracy(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
-    """Share of examples whose most probable class is the label, in [0, 1].
+    """Compute the share of examples whose most probable class is the label, in [0, 1].
 
     Among equally probable classes the one of lowest index is the prediction, as with `argmax`.
 

@@ -13,7 +13,7 @@ FIGURES = (Figure("adaptive_ece", "adaptive ECE", greater_is_better=False, is_bi
 
 
 def adaptive_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
-    """Mean over examples of |accuracy - mean confidence| of the example's bin, in [0, 1], for bins of equal mass.
+    """Compute the mean of |accuracy - mean confidence| of each example's bin, in [0, 1], for bins of equal mass.
 
     Top-label, as `ece`. Examples are sorted by confidence and cut into `num_bins` groups whose sizes differ by at most
     one, the larger ones first. Equal confidences (compared in float32) stay together: all of them go to the group that
@@ -47,7 +47,7 @@ def adaptive_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: 
 def error_of_confidences(
     confidences: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], num_bins: int = 15
 ) -> float:
-    """The error from what each example contributes: its confidence, and whether the prediction is the label."""
+    """Compute the error from the confidence of each example, and from whether the prediction is the label."""
     compared = confidences.astype(np.float32)
     ranks = np.searchsorted(np.sort(compared), compared, side="left")  # equal confidences have the first one's
     sizes = np.full(num_bins, len(ranks) // num_bins)

@@ -16,11 +16,11 @@ FIGURES = (
 
 
 def aurc(probabilities: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayLike | None = None) -> dict[str, Any]:
-    """Mean over k of the share of errors among the k most confident of N examples, in [0, 1]; lower is better.
+    """Compute the mean over k of the error rate of the k most confident of N examples; lower is better.
 
-    `aurc` is the mean of `risk_coverage_curve` over its N points, the expected value where examples are equally
-    confident. `excess_aurc` is what it exceeds that of the best possible order by, in which all errors come last: 0
-    where every error is less confident than every right prediction. `aurc` sees accuracy and ranking,
+    `aurc`, in [0, 1], is the mean of `risk_coverage_curve` over its N points, the expected value where examples are
+    equally confident. `excess_aurc` is its difference from the AURC of the best possible order, in which all errors
+    come last: 0 where every error is less confident than every right prediction. `aurc` measures accuracy and ranking,
     `excess_aurc` mostly ranking, neither calibration. `accuracy_rejection_auc` is the area under accuracy against the
     share of examples rejected, over the same points: 1 - aurc.
 

@@ -21,18 +21,19 @@ FIGURES = (
 
 
 def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
-    """Mean over examples of the sum over classes of (p_c - [c is the label])², in [0, 2].
+    """Compute the mean over examples of the sum over classes of (p_c - [c is the label])², in [0, 2].
 
     This is Brier's own definition. Some libraries give half of it for two classes, or a mean over classes.
 
-    Its parts say where it comes from. Class by class, the examples are sorted into bins by p_c; o is 1 where c is the
-    label and 0 elsewhere, and in a bin of n of the N examples p̄ and ō are the means of both, over all examples ō_c.
-    Summed over classes and bins,
+    It is made up of parts. Class by class, the examples are sorted into bins by p_c; o is 1 where c is the label and 0
+    elsewhere, and in a bin of n of the N examples p̄ and ō are the means of both, over all examples ō_c. Summed over
+    classes and bins,
 
     - `reliability` = Σ n/N (p̄ - ō)², lower is better: calibration of every class's probability;
-    - `resolution` = Σ n/N (ō - ō_c)², higher is better: how far bins differ in what happens;
-    - `uncertainty` = Σ_c ō_c (1 - ō_c): that of the labels, whatever the model;
-    - `within_bin_variance` of p and `within_bin_covariance`, twice that of p and o: what the bins are too wide for.
+    - `resolution` = Σ n/N (ō - ō_c)², higher is better: how much the frequency of the class differs between bins;
+    - `uncertainty` = Σ_c ō_c (1 - ō_c): that of the labels, for any model;
+    - `within_bin_variance` of p and `within_bin_covariance`, twice that of p and o: the effect of the width of the
+      bins.
 
     brier = reliability - resolution + uncertainty + within_bin_variance - within_bin_covariance, exactly. The parts
     depend on the number of bins, the score does not; in bins of few examples reliability is biased upwards. A sum over

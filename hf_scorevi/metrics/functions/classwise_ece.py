@@ -13,7 +13,7 @@ FIGURES = (Figure("classwise_ece", "class-wise ECE", greater_is_better=False, is
 
 
 def classwise_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
-    """Mean over classes k of the calibration error of p_k, in [0, 1].
+    """Compute the mean over classes k of the calibration error of p_k, in [0, 1].
 
     That of one class is the mean over examples of |share of label k - mean p_k| of the bin that the example's p_k
     falls into. Bins have equal width on [0, 1] and are closed on the right (`reliability_bins`). Most classes of most

@@ -18,17 +18,18 @@ FIGURES = (
 def crps(
     samples: npt.ArrayLike, targets: npt.ArrayLike, estimator: Literal["fair", "biased"] = "fair"
 ) -> dict[str, Any]:
-    """Mean over examples of E|X - y| - E|X - X'| / 2, in the unit of the targets; a proper score, lower is better.
+    """Compute the mean over examples of E|X - y| - E|X - X'| / 2; a proper score, lower is better.
 
-    X and X' are independent draws of the predictive, of which M samples are given. E|X - X'| is estimated by the mean
-    over pairs: of M (M - 1) pairs of different samples ("fair"), which is unbiased, or of all M² ("biased"), which is
-    the score of the samples' own distribution function, and too large by E|X - X'| / (2M) as the score of what they
-    were drawn from. Neither is negative. Of one sample both are the absolute error, for a point forecast has no
-    spread. Of sorted samples the sum over pairs is one over samples: the work is M log M an example.
+    It has the unit of the targets. X and X' are independent draws of the predictive, of which M samples are given. E|X
+    - X'| is estimated by the mean over pairs: of M (M - 1) pairs of different samples ("fair"), which is unbiased, or
+    of all M² ("biased"), which is the score of the samples' empirical distribution, and too large by E|X - X'| / (2M)
+    as the score of the distribution that they were drawn from. Neither is negative. Of one sample both are the
+    absolute error, for a point forecast has no spread. Of sorted samples the sum over pairs is one over samples: the
+    work is M log M an example.
 
     Args:
         samples: [examples, samples] of the predictive. Array, tensor or nested list.
-        targets: [examples], what came.
+        targets: [examples], the observed values.
         estimator: "fair" or "biased".
 
     Returns:

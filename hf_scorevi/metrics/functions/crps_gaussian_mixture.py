@@ -15,18 +15,19 @@ FIGURES = (Figure("crps_gaussian_mixture", "CRPS", greater_is_better=False, unit
 def crps_gaussian_mixture(
     means: npt.ArrayLike, standard_deviations: npt.ArrayLike, targets: npt.ArrayLike
 ) -> dict[str, Any]:
-    """Mean over examples of the CRPS of a mixture of Gaussians of equal weights, in the unit of the targets.
+    """Compute the mean over examples of the CRPS of equally weighted mixtures of Gaussians.
 
-    The predictive of a Bayesian regression is such a mixture: one component for each draw of the weights. With
-    A(μ, s) = E|N(μ, s²)| = 2 s φ(μ / s) + μ (2 Φ(μ / s) - 1) the score is the mean over components of A(y - μ_i, s_i)
-    minus half the mean over all pairs of A(μ_i - μ_j, √(s_i² + s_j²)). It is exact for the mixture that is given, as
-    the biased estimator of `crps` is for samples: for what the draws stand for it is a little too large while they are
-    few. A standard deviation of zero is a point. The work grows with the square of the number of components.
+    It has the unit of the targets. The predictive of a Bayesian regression is such a mixture: one component for each
+    draw of the weights. With A(μ, s) = E|N(μ, s²)| = 2 s φ(μ / s) + μ (2 Φ(μ / s) - 1) the score is the mean over
+    components of A(y - μ_i, s_i) minus half the mean over all pairs of A(μ_i - μ_j, √(s_i² + s_j²)). It is exact for
+    this mixture, as the biased estimator of `crps` is for samples: as an estimate for infinitely many draws it is a
+    little too large while they are few. A standard deviation of zero is a point. The work grows with the square of the
+    number of components.
 
     Args:
         means: [examples, components]. Array, tensor or nested list.
         standard_deviations: a number, [examples], or [examples, components]; zero or more.
-        targets: [examples], what came.
+        targets: [examples], the observed values.
 
     Returns:
         `{"crps_gaussian_mixture": float, "num_components": int, "weights": "equal"}`
@@ -57,7 +58,7 @@ def crps_gaussian_mixture(
 
 
 def _mean_absolute(mean: Floats, deviation: Floats) -> Floats:
-    """E|N(mean, deviation²)|."""
+    """Return E|N(mean, deviation²)|."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a deviation of zero, or next to it
         z = mean / deviation
         z[deviation == 0.0] = np.inf

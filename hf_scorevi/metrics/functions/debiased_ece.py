@@ -28,20 +28,20 @@ def debiased_ece(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Root of the mean over examples of (accuracy - mean confidence)² of the example's bin, in [0, 1], debiased.
+    """Compute the root mean square over examples of the gap of the example's bin, in [0, 1], debiased.
 
-    Top-label, with the bins of `ece`. In a bin of n examples let g be the mean and s² the sample variance (divisor
-    n - 1) of correct - confidence. g² overestimates the square of the bin's true gap by s²/n on average, so that a
-    calibrated model seems miscalibrated; g² - s²/n does not. `squared` is its mean over examples, and may be negative
-    where the model is calibrated; `debiased_ece` is the root of it, or 0. A bin of one example tells nothing about its
-    own variance: it counts as a gap of zero, and `single_bins` says how many there are. Gaps that cancel within a
-    bin are not seen.
+    Top-label, with the bins of `ece`; the gap is |accuracy - mean confidence|. In a bin of n examples let g be the
+    mean and s² the sample variance (divisor n - 1) of correct - confidence. g² overestimates the square of the bin's
+    true gap by s²/n on average, so that a calibrated model seems miscalibrated; g² - s²/n does not. `squared` is its
+    mean over examples, and may be negative where the model is calibrated; `debiased_ece` is the root of it, or 0. The
+    variance in a bin of one example is unknown: it counts as a gap of zero, and `single_bins` is the number of such
+    bins. Gaps that cancel within a bin are not noticed.
 
     The interval is a basic bootstrap of `squared`: with θ its estimate, θ* that of a resample, and θ_plugin the mean
-    of g², which is what the data have for θ* to estimate, the bounds are θ minus quantiles of θ* - θ_plugin.
-    Percentiles of θ* would not do: resampled data are less calibrated than the data by θ_plugin - θ. `low` and `high`
-    are the roots of the bounds, cut to [0, 1]. Near zero the interval is wider than it need be, and with bins of two
-    or three examples it is rough.
+    of g², which θ* estimates in the resampled world, the bounds are θ minus quantiles of θ* - θ_plugin. Percentiles of
+    θ* would be biased: resampled data are less calibrated than the data by θ_plugin - θ. `low` and `high` are the
+    roots of the bounds, clipped to [0, 1]. Near zero the interval is wider than necessary, and with bins of two or
+    three examples it is rough.
 
     Args:
         probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.
@@ -96,7 +96,7 @@ def debiased_ece(
 def _estimates(
     counts: npt.NDArray[Any], sums: npt.NDArray[Any], sums_of_squares: npt.NDArray[Any]
 ) -> tuple[float, float]:
-    """The debiased and the plug-in estimate of the squared error, from sums over the examples of each bin."""
+    """Return the debiased and the plug-in estimate of the squared error, from sums over the examples of each bin."""
     filled = counts > 0
     n, total, total_of_squares = counts[filled], sums[filled], sums_of_squares[filled]
     # n (g² - s²/n) = ((Σ d)² - Σ d²) / (n - 1): n times the mean product of two different examples of the bin.

@@ -11,7 +11,7 @@ FIGURES = (Figure("ece", "ECE", greater_is_better=False, is_binned=True),)
 
 
 def ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
-    """Mean over examples of |accuracy - mean confidence| of the example's bin, in [0, 1].
+    """Compute the mean over examples of |accuracy - mean confidence| of the example's bin, in [0, 1].
 
     Top-label: only the probability of the predicted class counts. Bins have equal width on [0, 1] and are closed on
     the right (`reliability_bins`). The value depends on the number of bins, which is therefore returned with it, and

@@ -18,16 +18,16 @@ FIGURES = (
 def energy_score(
     samples: npt.ArrayLike, targets: npt.ArrayLike, estimator: Literal["fair", "biased"] = "fair"
 ) -> dict[str, Any]:
-    """Mean over examples of E‖X - y‖ - E‖X - X'‖ / 2 with Euclidean norms; a proper score, lower is better.
+    """Compute the mean over examples of E‖X - y‖ - E‖X - X'‖ / 2; a proper score, lower is better.
 
-    It sees, as `crps` of each dimension does not, whether dimensions vary together; of one dimension it is `crps`. The
-    dimensions may be the horizon, the channels, or both: say which, and standardise what has different units. The
-    estimators are those of `crps`: the mean over M (M - 1) pairs of different samples, or over all M². Of one sample
-    both are the distance. The work grows with the square of the number of samples.
+    Unlike the `crps` of each dimension it depends on how dimensions vary together; of one dimension it is `crps`. The
+    dimensions may be the horizon, the channels, or both: report which, and standardise channels of different units.
+    The estimators are those of `crps`: the mean over M (M - 1) pairs of different samples, or over all M². Of one
+    sample both are the distance. The work grows with the square of the number of samples.
 
     Args:
         samples: [examples, samples, dimensions] of the predictive. Array, tensor or nested list.
-        targets: [examples, dimensions], what came.
+        targets: [examples, dimensions], the observed values.
         estimator: "fair" or "biased".
 
     Returns:

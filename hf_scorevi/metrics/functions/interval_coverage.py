@@ -1,4 +1,4 @@
-"""How often central prediction intervals hold what came, and how wide they are."""
+"""How often central prediction intervals hold the observed values, and how wide they are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,17 +20,17 @@ FIGURES = (
 def interval_coverage(
     samples: npt.ArrayLike, targets: npt.ArrayLike, levels: Sequence[float] = (0.5, 0.8, 0.9, 0.95)
 ) -> dict[str, Any]:
-    """Coverage, mean width and interval score of the central intervals of each level.
+    """Compute coverage, mean width and interval score of the central intervals of each level.
 
     The interval of level 1 - α reaches from the α/2- to the (1 - α/2)-quantile of the samples, by linear interpolation
     between them; its ends belong to it. `coverage` (PICP) is the share of examples whose target lies in it and should
-    be the level; `mean_width` (MPIW) says what that costs; `interval_score` (Winkler's) is proper and has both: width
-    + 2/α times the distance of the target from the interval. Interpolated intervals of few samples are too narrow:
-    of M samples of the true distribution they cover about (1 - α) (M - 1) / (M + 1).
+    be the level; `mean_width` (MPIW) is the price of it; `interval_score` (Winkler's) is proper and combines both:
+    width + 2/α times the distance of the target from the interval. Interpolated intervals of few samples are too
+    narrow: of M samples of the true distribution they cover about (1 - α) (M - 1) / (M + 1).
 
     Args:
         samples: [examples, samples] of the predictive. Array, tensor or nested list.
-        targets: [examples], what came.
+        targets: [examples], the observed values.
         levels: between 0 and 1.
 
     Returns:

@@ -16,14 +16,15 @@ FIGURES = (
 
 
 def mase(samples: npt.ArrayLike, targets: npt.ArrayLike, seasonal_errors: npt.ArrayLike) -> dict[str, Any]:
-    """Mean over examples of |y - median| / seasonal error; below one is better than repeating the last season.
+    """Compute the mean over examples of |y - median| / seasonal error; lower is better.
 
-    The median of the samples is the point forecast that the absolute error asks for. With the same horizon for all
-    series the mean over examples is the mean over series of the usual MASE.
+    Below 1 the forecast is better than repeating the last season. The median of the samples is the point forecast of
+    the smallest expected absolute error. With the same horizon for all series the mean over examples is the mean over
+    series of the usual MASE.
 
     Args:
         samples: [examples, samples] of the predictive; a point forecast is one sample. Array, tensor or nested list.
-        targets: [examples], what came.
+        targets: [examples], the observed values.
         seasonal_errors: [examples], of the history of the example's series, more than zero
             (`hf_scorevi.metrics.seasonal_errors`).
 

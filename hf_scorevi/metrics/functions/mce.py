@@ -12,7 +12,7 @@ FIGURES = (Figure("mce", "MCE", greater_is_better=False, is_binned=True),)
 
 
 def mce(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
-    """The largest |accuracy - mean confidence| of all bins that hold an example, in [0, 1].
+    """Compute the largest |accuracy - mean confidence| of all bins that hold an example, in [0, 1].
 
     Top-label, with the bins of `ece`. A bin of a few examples may decide it, and a bin of one has a gap of its
     confidence or of 1 - confidence: read it beside a reliability diagram with the counts.

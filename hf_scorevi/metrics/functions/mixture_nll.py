@@ -13,7 +13,7 @@ FIGURES = (Figure("mixture_nll", "NLL", greater_is_better=False, unit="nats"),)
 
 
 def mixture_nll(means: npt.ArrayLike, standard_deviations: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, Any]:
-    """Mean over examples of -log (1/K) Σ_k N(y; μ_k, s_k²), in nats; a proper score, lower is better.
+    """Compute the mean over examples of -log (1/K) Σ_k N(y; μ_k, s_k²), in nats; a proper score, lower is better.
 
     The predictive of a Bayesian regression is such a mixture: one component for each draw of the weights. This is the
     score of the mixture, not the mean of the components' scores, which is never smaller, and not that of one Gaussian
@@ -23,7 +23,7 @@ def mixture_nll(means: npt.ArrayLike, standard_deviations: npt.ArrayLike, target
     Args:
         means: [examples, components]. Array, tensor or nested list.
         standard_deviations: a number, [examples], or [examples, components]; more than zero.
-        targets: [examples], what came.
+        targets: [examples], the observed values.
 
     Returns:
         `{"mixture_nll": float, "num_components": int, "weights": "equal", "unit": "nats"}`

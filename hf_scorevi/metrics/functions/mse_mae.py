@@ -17,15 +17,15 @@ FIGURES = (
 
 
 def mse_mae(samples: npt.ArrayLike, targets: npt.ArrayLike) -> dict[str, Any]:
-    """Mean over examples of (y - mean)² and |y - mean|, with the mean over the samples of the predictive.
+    """Compute the mean over examples of (y - mean)² and |y - mean|, with the mean over the samples of the predictive.
 
-    What forecasting papers report. They say nothing of the uncertainty, and M samples add their variance / M to the
+    Forecasting papers report both. They do not measure the uncertainty, and M samples add their variance / M to the
     squared error: give the means of the draws instead of samples with noise where there are any. The mean is the best
     point for the squared error; for the absolute one that is the median, as in `mase`.
 
     Args:
         samples: [examples, samples] of the predictive; a point forecast is one sample. Array, tensor or nested list.
-        targets: [examples], what came.
+        targets: [examples], the observed values.
 
     Returns:
         `{"mse": float, "rmse": float, "mae": float, "point": "mean", "num_samples": int}`

@@ -24,7 +24,7 @@ FIGURES = (
 def msis(
     samples: npt.ArrayLike, targets: npt.ArrayLike, seasonal_errors: npt.ArrayLike, level: float = 0.95
 ) -> dict[str, Any]:
-    """Mean over examples of the interval score / seasonal error; lower is better.
+    """Compute the mean over examples of the interval score / seasonal error; lower is better.
 
     The interval score is Winkler's, as in `interval_coverage`: the width of the central interval of this level + 2 /
     (1 - level) times the distance of the target from it. With the same horizon for all series the mean over examples
@@ -32,7 +32,7 @@ def msis(
 
     Args:
         samples: [examples, samples] of the predictive. Array, tensor or nested list.
-        targets: [examples], what came.
+        targets: [examples], the observed values.
         seasonal_errors: [examples], of the history of the example's series, more than zero
             (`hf_scorevi.metrics.seasonal_errors`).
         level: of the interval, between 0 and 1.

@@ -13,7 +13,7 @@ FIGURES = (Figure("nll", "NLL", greater_is_better=False, unit="nats"),)
 
 
 def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, Any]:
-    """Mean of -log p(label), in nats per example, in [0, inf].
+    """Compute the mean of -log p(label), in nats per example, in [0, inf].
 
     A label of probability exactly zero makes the result infinite: nothing is clipped. Where float32 rounds small
     probabilities to zero, `nll_from_log_probabilities` keeps them.
@@ -37,11 +37,11 @@ def nll(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, Any]:
 
 
 def nll_from_log_probabilities(log_probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, Any]:
-    """As `nll`, from log-probabilities, which tell 1e-50 from zero in any floating-point type.
+    """Compute `nll` from log-probabilities, which do not round small probabilities to zero.
 
     Args:
-        log_probabilities: [examples, classes], natural logarithms as `log_softmax` gives them: the exponentials of a
-            row sum to one. -inf stands for a probability of zero. Array, tensor or nested list.
+        log_probabilities: [examples, classes], natural logarithms such as those of `log_softmax`: the exponentials of
+            a row sum to one. -inf stands for a probability of zero. Array, tensor or nested list.
         labels: [examples], integer class indices.
 
     Returns:

@@ -19,7 +19,7 @@ FPR_AT = 95  # per cent of in-distribution examples that are to be accepted
 
 
 def ood_detection(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float | int]:
-    """Ranking quality of an out-of-distribution score: AUROC, two AUPRs, and the false-positive rate FPR95.
+    """Measure how well a score ranks outliers: AUROC, two AUPRs, and the false-positive rate FPR95.
 
     - `auroc`: the chance that an out-of-distribution example has a higher score than one in distribution; equal
       scores count one half. 0.5 is chance, 1 perfect.
@@ -31,7 +31,7 @@ def ood_detection(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, flo
       too, and would be accepted. 0 is perfect, 0.95 chance. (Papers that make out-of-distribution the positive class
       report another number under this name.)
 
-    Equal scores are never told apart, so that the order of the examples does not matter.
+    Equal scores count as ties, so that the order of the examples does not matter.
 
     Args:
         scores: [examples], higher means out-of-distribution, for instance the predictive entropy; infinity is allowed.
@@ -73,7 +73,7 @@ def ood_detection(scores: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, flo
 
 
 def _average_precision(positives: npt.NDArray[Any], negatives: npt.NDArray[Any]) -> float:
-    """From how many there are at each threshold, the most positive first."""
+    """Compute average precision from the numbers at each threshold, the most positive first."""
     found = positives.cumsum()
     precision = found / (found + negatives.cumsum())
     return float(positives @ precision / found[-1])

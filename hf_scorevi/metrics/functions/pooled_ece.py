@@ -13,13 +13,13 @@ FIGURES = (Figure("pooled_ece", "pooled ECE", greater_is_better=False, is_binned
 
 
 def pooled_ece(probabilities: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
-    """Calibration error of all examples × classes probabilities against one-hot labels, in [0, 2 / classes].
+    """Compute the calibration error of all class probabilities against one-hot labels, in [0, 2 / classes].
 
     Each probability p_ik with [k is the label of i] counts as one binary forecast, and all of them share one set of
     bins: mean over forecasts of |share of hits - mean probability| of the forecast's bin. Most forecasts are small
-    probabilities of classes that did not come, and the sum is divided by all of them: where the predicted classes have
-    bins of their own and the rest lies in the first one, the value is 1 / classes to 2 / classes of the top-label
-    `ece`, the latter if all its gaps have one sign. It is for comparing with figures of BayesDLL, and nothing else.
+    probabilities of classes other than the label, and the sum is divided by all of them: where the predicted classes
+    have bins of their own and the rest lies in the first one, the value is 1 / classes to 2 / classes of the top-label
+    `ece`, the latter if all its gaps have one sign. Use it only to compare with figures of BayesDLL.
 
     Bins have equal width on [0, 1] and are closed on the right (`reliability_bins`); BayesDLL's are closed on the
     left, which matters only to probabilities that lie on an edge.

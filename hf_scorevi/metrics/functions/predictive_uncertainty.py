@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics.chunks import row_chunks
 from hf_scorevi.metrics.figure import Figure
-from hf_scorevi.metrics.inputs import as_array, check_distributions
+from hf_scorevi.metrics.inputs import as_array, check_distributions, refuse_not_real
 
 FIGURES = (
     Figure("entropy", "entropy", greater_is_better=None, unit="nats"),
@@ -20,11 +20,12 @@ FIGURES = (
 def predictive_uncertainty(
     probabilities: npt.ArrayLike, quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
 ) -> dict[str, Any]:
-    """Mean and quantiles over examples of three entropies, in nats. No labels are asked for.
+    """Compute mean and quantiles over examples of three entropies, in nats, without labels.
 
     - `entropy` of the predictive, the mean over draws: total uncertainty, in [0, log classes].
-    - `expected_entropy`, the mean over draws of each draw's entropy: what would be left if the weights were known.
-    - `mutual_information` of label and weights, the difference: what more data could take away, in [0, entropy].
+    - `expected_entropy`, the mean over draws of each draw's entropy: the uncertainty if the weights were known.
+    - `mutual_information` of label and weights, the difference: the uncertainty that more data can remove, in
+      [0, entropy].
 
     Over S draws the mutual information is at most log S, and is biased downwards while they are few.
 
@@ -77,7 +78,7 @@ def predictive_uncertainty(
 
 
 def _entropy(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Of the last axis; 0 log 0 is 0."""
+    """Return the entropy over the last axis; 0 log 0 is 0."""
     logs = np.log(np.where(probabilities > 0.0, probabilities, 1.0))
     logs *= probabilities
     return 0.0 - logs.sum(axis=-1)
@@ -92,6 +93,5 @@ def _check_draws(probabilities: npt.ArrayLike) -> npt.NDArray[Any]:
         )
     if array.size == 0:
         raise ValueError(f"probabilities is empty, its shape is {list(array.shape)}: give at least one example")
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"probabilities must be real numbers, not {array.dtype}: convert with .astype(float)")
+    refuse_not_real(array, "probabilities")
     return array

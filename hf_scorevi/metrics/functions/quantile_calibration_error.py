@@ -18,7 +18,7 @@ FIGURES = (
 def quantile_calibration_error(
     samples: npt.ArrayLike, targets: npt.ArrayLike, num_bins: int = 10, seed: int = 0
 ) -> dict[str, Any]:
-    """Σ_j (p_j - p̂_j)² over the levels p_j = 0, 1 / num_bins, …, 1, with p̂_j the share of PIT values up to p_j.
+    """Compute Σ_j (p_j - p̂_j)² over the levels p_j = 0, 1 / num_bins, …, 1; p̂_j is the share of PIT values up to p_j.
 
     The probability integral transform of a target is its rank among the M samples: of b samples below it and e equal
     to it, (b + u (e + 1)) / (M + 1) with u uniform on (0, 1]. If the target and the samples come from one distribution
@@ -30,7 +30,7 @@ def quantile_calibration_error(
 
     Args:
         samples: [examples, samples] of the predictive. Array, tensor or nested list.
-        targets: [examples], what came.
+        targets: [examples], the observed values.
         num_bins: of the histogram; the levels are their edges. At least 1.
         seed: of the ranks among ties.
 

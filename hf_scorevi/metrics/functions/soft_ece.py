@@ -14,10 +14,11 @@ FIGURES = (Figure("soft_ece", "soft ECE", greater_is_better=False, is_binned=Tru
 
 
 def soft_ece(probabilities: npt.ArrayLike, label_distributions: npt.ArrayLike, num_bins: int = 15) -> dict[str, Any]:
-    """Mean over examples of |mean share of annotators - mean confidence| of the example's bin, in [0, 1].
+    """Compute the mean over examples of |mean share of annotators - mean confidence| of the example's bin, in [0, 1].
 
-    As `ece`, with the share of annotators that chose the predicted class in the place of 0 or 1. Each example says how
-    ambiguous it is, so that the noise of single labels is gone, but errors of opposite sign still cancel within a bin.
+    As `ece`, with the share of annotators that chose the predicted class in the place of 0 or 1. The shares measure
+    how ambiguous an example is, so that there is no noise of single labels, but errors of opposite sign still cancel
+    within a bin.
 
     Args:
         probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.

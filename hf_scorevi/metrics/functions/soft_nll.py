@@ -17,12 +17,11 @@ FIGURES = (
 
 
 def soft_nll(probabilities: npt.ArrayLike, label_distributions: npt.ArrayLike) -> dict[str, Any]:
-    """Mean cross-entropy of the predictions p under label distributions q, in nats per example, in [0, inf].
+    """Compute the mean cross-entropy of predictions p under label distributions q, in nats, in [0, inf].
 
-    For each example -Σ q_k log p_k, which is the entropy of q, that no prediction can get below, plus the
-    Kullback-Leibler divergence KL(q ‖ p), which is zero where the prediction is what the annotators say. A probability
-    of zero for a class that somebody chose makes the result infinite: nothing is clipped. Neither side is
-    renormalised.
+    For each example -Σ q_k log p_k is the entropy of q, a lower bound for any prediction, plus the Kullback-Leibler
+    divergence KL(q ‖ p), which is zero where the prediction has the shares of the annotators. A probability of zero
+    for a class that somebody chose makes the result infinite: nothing is clipped. Neither side is renormalised.
 
     Args:
         probabilities: [examples, classes], rows sum to one. Array, tensor or nested list.

@@ -21,16 +21,16 @@ DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 def weighted_quantile_loss(
     quantiles: npt.ArrayLike, targets: npt.ArrayLike, levels: Sequence[float] = DECILES
 ) -> dict[str, Any]:
-    """Mean over levels q of 2 Σ ρ_q(y - f_q) / Σ |y|, the sums over examples; lower is better.
+    """Compute the mean over levels q of 2 Σ ρ_q(y - f_q) / Σ |y|, the sums over examples; lower is better.
 
     ρ_q(e) = max(q e, (q - 1) e) is the pinball loss, whose mean is smallest at the true q-quantile. The factor 2 and
-    the denominator are GluonTS's convention, where the mean is called `mean_wQuantileLoss`; at the level 0.5 it is
-    Σ |y - f| / Σ |y|. Papers often report this mean as CRPS, of which twice the mean pinball loss is an approximation.
-    The denominator means nothing on standardised data: give quantiles and targets on the original scale.
+    the denominator are GluonTS's convention, where the mean is called `mean_wQuantileLoss`; at the level 0.5 it is Σ
+    |y - f| / Σ |y|. Papers often report this mean as CRPS, of which twice the mean pinball loss is an approximation.
+    The denominator has no meaning on standardised data: pass quantiles and targets on the original scale.
 
     Args:
         quantiles: [examples, levels], the forecast quantiles. Array, tensor or nested list. They may cross.
-        targets: [examples], what came, not all zero.
+        targets: [examples], the observed values, not all zero.
         levels: of the columns, between 0 and 1; by default the deciles.
 
     Returns:
