@@ -39,19 +39,18 @@ def panel_title(axes: "Axes", text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10, parse_math=False)
 
 
-def bare_frame(axes: "Axes") -> None:
-    """Draw a pale grid behind the data, and no frame above and on the right."""
-    axes.grid(color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+def finish(figure: "Figure", title: str | None, columns: int = 1) -> None:
+    """Draw pale grids behind the data, no frames above and on the right, and a legend above the axes.
 
-
-def outer_legend(figure: "Figure", title: str | None, columns: int = 1) -> None:
-    """Draw a legend above the axes, because curves may run through any corner of them.
+    The legend lies outside because curves may run through any corner of the axes.
 
     The title belongs to the legend, as the layout would draw a title of the figure across it. Names are no formulas,
     and those too long for one column are shortened.
     """
+    for axes in figure.axes:
+        axes.grid(color="0.9", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
     legend = figure.legend(
         loc="outside upper left",
         frameon=False,

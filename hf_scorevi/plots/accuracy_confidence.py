@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_scorevi.metrics import wilson_interval
 from hf_scorevi.plots._curves import LINES, Predictions, rate_line, top_labels
-from hf_scorevi.plots._style import bare_frame, look, new_figure, outer_legend
+from hf_scorevi.plots._style import finish, look, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +58,5 @@ def accuracy_confidence_curve(curves: Mapping[str, Predictions], title: str | No
     # As low as the lines and the bands' left ends; where few predictions are left, bands may leave the picture.
     top.set(ylim=(max(floor - 0.03, -0.015), 1.015), ylabel="accuracy at confidence ≥ τ")
     bottom.set(xlim=(lowest, 1.0), ylim=(0, 1.03), xlabel="confidence threshold τ", ylabel="share kept")
-    for axes in (top, bottom):
-        bare_frame(axes)
-    outer_legend(figure, title)
+    finish(figure, title)
     return figure

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics.inputs import as_array
 from hf_scorevi.plots._curves import rate_points, require_entries
-from hf_scorevi.plots._style import bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._style import finish, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,9 +54,7 @@ def coverage_diagram(curves: Mapping[str, Curve], title: str | None = None) -> "
         rate_points(bottom, index, beside, rates, counts, None, minus=levels)
     top.set(xlim=(-0.015, 1.015), ylim=(-0.02, 1.02), ylabel="observed coverage")
     bottom.set(xlabel="nominal coverage of the central interval", ylabel="observed − nominal")
-    for axes in (top, bottom):
-        bare_frame(axes)
-    outer_legend(figure, title)
+    finish(figure, title)
     return figure
 
 

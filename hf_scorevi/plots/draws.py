@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from hf_scorevi.metrics import find_figure
-from hf_scorevi.plots._style import bare_frame, look, new_figure, outer_legend, panel_title
+from hf_scorevi.plots._style import finish, look, new_figure, panel_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,6 @@ def metrics_by_draws(
             value = mean.get(name, {}).get(metric)
             if value is not None and math.isfinite(value):
                 axes.axhline(value, color=color, linestyle=":", linewidth=1.4)
-        bare_frame(axes)
         panel_title(axes, _title(metric))
     _number_draws(panels[0], sorted({int(own["num_samples"] or 0) for run in curves.values() for own in run}))
     for axes in panels[len(shown) :]:
@@ -77,7 +76,7 @@ def metrics_by_draws(
         axes.tick_params(labelbottom=True)
     if mean:
         panels[0].plot([], [], color="0.4", linestyle=":", linewidth=1.4, label="mean weights alone")
-    outer_legend(figure, title)
+    finish(figure, title)
     return figure
 
 

@@ -10,7 +10,7 @@ from hf_scorevi.metrics import ood_detection
 from hf_scorevi.metrics.inputs import as_array, check_num_bins, refuse_not_real
 from hf_scorevi.plots._curves import require_entries
 from hf_scorevi.plots._layers import shortened
-from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend, panel_title
+from hf_scorevi.plots._style import COLORS, finish, new_figure, panel_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,11 +73,10 @@ def entropy_histogram(
                 linewidth=1.6,
                 label=what if axes is panels[0] else None,
             )
-        bare_frame(axes)
         axes.set(ylim=(0, None), ylabel="density")
         panel_title(axes, f"{name} (AUROC {auroc:.3f})")
     panels[-1].set(xlabel=label)
-    outer_legend(figure, title, columns=2)
+    finish(figure, title, columns=2)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics.inputs import as_array
 from hf_scorevi.plots._layers import shortened
-from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend, panel_title
+from hf_scorevi.plots._style import COLORS, finish, new_figure, panel_title
 from hf_scorevi.plots._times import time_axis, time_stamps
 
 if TYPE_CHECKING:
@@ -100,14 +100,13 @@ def fan_chart(
     short = shortened(labels, NAME_WIDTH)
     for axes, channel in zip(panels, shown, strict=True):
         _draw(axes, fan, channel, stamps, past, future)
-        bare_frame(axes)
         axes.margins(x=0.01)
         panel_title(axes, short[channel])
         if axes is not panels[0]:  # one panel's labels are the legend
             for artist in (*axes.lines, *axes.collections):
                 artist.set_label("_")
     time_axis(panels[-1], stamps, times is None)
-    outer_legend(figure, title, columns=3)
+    finish(figure, title, columns=3)
     return figure
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from hf_scorevi.plots._curves import require_entries
 from hf_scorevi.plots._layers import shortened
-from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend, panel_title
+from hf_scorevi.plots._style import COLORS, finish, new_figure, panel_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,11 +54,10 @@ def pit_histogram(results: Mapping[str, Mapping[str, Any]], title: str | None = 
             [0, 1], low, high, color="0.3", alpha=0.25, linewidth=0, label="95 % if calibrated" if is_first else None
         )
         axes.axhline(1, color="0.3", linestyle="--", linewidth=1.2, label="uniform" if is_first else None)
-        bare_frame(axes)
         axes.set_ylabel("relative frequency")
         panel_title(axes, f"{name} (quantile calibration error {error:.3g})")
     panels[-1].set(xlim=(0, 1), ylim=(0, None), xlabel="PIT: predictive probability of less than what came")
-    outer_legend(figure, title, columns=3)
+    finish(figure, title, columns=3)
     return figure
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hf_scorevi.plots._layers import Run, plain, runs, shortened
-from hf_scorevi.plots._style import COLORS, bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._style import COLORS, finish, new_figure
 from hf_scorevi.plots.kinds import KINDS, tensor_kind
 
 if TYPE_CHECKING:
@@ -91,11 +91,10 @@ def posterior_diagram(figures: Sequence[tuple[str, float | None, int]], title: s
                 zorder=3,
                 clip_on=False,
             )
-    bare_frame(axes)
     _scale(axes, [min(t.value, LARGEST) for t in tensors], named)
     if notes:
         figure.supxlabel("; ".join(notes), fontsize=8.5, color=_GREY, x=0.01, ha="left")
-    outer_legend(figure, title, columns=4 if named else 3)
+    finish(figure, title, columns=4 if named else 3)
     if named:
         _name_lines(axes, tensors)
     else:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics import ReliabilityBins, reliability_bins
 from hf_scorevi.plots._curves import named_errors, rate_points, require_entries
-from hf_scorevi.plots._style import bare_frame, look, new_figure, outer_legend
+from hf_scorevi.plots._style import finish, look, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,9 +54,7 @@ def reliability_diagram(curves: Mapping[str, Curve], num_bins: int = 15, title: 
 
     top.set(xlim=(-0.015, 1.015), ylim=(-0.02, 1.02), ylabel="accuracy")  # room for whole markers at 0 and 1
     bottom.set(ylim=(0, None), xlabel="confidence (probability of the predicted class)", ylabel="share of predictions")
-    for axes in (top, bottom):
-        bare_frame(axes)
-    outer_legend(figure, title)
+    finish(figure, title)
     return figure
 
 

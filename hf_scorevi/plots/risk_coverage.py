@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hf_scorevi.metrics import RiskCoverage, risk_coverage_curve, wilson_interval
 from hf_scorevi.plots._curves import named_errors, rate_line, require_entries
-from hf_scorevi.plots._style import bare_frame, new_figure, outer_legend
+from hf_scorevi.plots._style import finish, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,8 +56,7 @@ def risk_coverage_diagram(curves: Mapping[str, Curve], title: str | None = None)
         xlabel="coverage: share of examples answered, the most confident first",
         ylabel="risk: share of wrong answers",
     )
-    bare_frame(axes)
-    outer_legend(figure, title)
+    finish(figure, title)
     return figure
 
 

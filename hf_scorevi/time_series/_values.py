@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-__all__ = ["refuse_non_finite", "to_array"]
+__all__ = ["refuse_non_finite", "to_array", "to_columns"]
 
 
 def to_array(values: Any) -> tuple[np.ndarray, list[str] | None]:
@@ -25,6 +25,15 @@ def to_array(values: Any) -> tuple[np.ndarray, list[str] | None]:
     elif isinstance(values, torch.Tensor):
         values = values.detach().cpu()
     return np.asarray(values, dtype=np.float64), names
+
+
+def to_columns(values: Any) -> tuple[np.ndarray, list[str] | None]:
+    """Return values like `to_array`, (T, C) or (T,) of a single channel, with the shape (T, C)."""
+    array, names = to_array(values)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"values must have the shape (time steps, channels), not {array.shape}.")
+    return array, names
 
 
 def _is_number(kind: Any) -> bool:

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from ..json_values import POSITIVE, json_list, json_number, short
 from ..predictive import ForecastOutput
-from ._values import refuse_non_finite, to_array
+from ._values import refuse_non_finite, to_array, to_columns
 
 __all__ = ["SeriesProcessor"]
 
@@ -85,11 +85,9 @@ class SeriesProcessor(FeatureExtractionMixin):
         Raises:
             ValueError: values of another shape, not finite, or no time steps; another number of names.
         """
-        array, names = to_array(values)
-        if array.ndim == 1:
-            array = array[:, None]
-        if array.ndim != 2 or 0 in array.shape:
-            raise ValueError(f"values must have the shape (time steps, channels), not {array.shape}.")
+        array, names = to_columns(values)
+        if len(array) == 0:
+            raise ValueError("The series has no time steps.")
         channels = list(channels or names or map(str, range(array.shape[1])))
         if len(channels) != array.shape[1]:
             raise ValueError(f"The series has {array.shape[1]} channels, but channels names {len(channels)}.")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedConfig
 
-from ._values import refuse_non_finite, to_array
+from ._values import refuse_non_finite, to_array, to_columns
 
 __all__ = ["SlidingWindows", "past_length", "windows_for"]
 
@@ -63,11 +63,7 @@ class SlidingWindows(Dataset):
         ):
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, not {size}.")
-        array, channels = to_array(values)
-        if array.ndim == 1:
-            array = array[:, None]
-        if array.ndim != 2 or array.shape[1] == 0:
-            raise ValueError(f"values must have the shape (time steps, channels), not {array.shape}.")
+        array, channels = to_columns(values)
         if len(array) < context_length + prediction_length:
             raise ValueError(
                 f"The series has {len(array)} time steps, fewer than the {context_length + prediction_length} of one "

@@ -1,6 +1,6 @@
 import io
 
-from hf_scorevi.plots._style import new_figure, outer_legend
+from hf_scorevi.plots._style import finish, new_figure
 
 
 def picture(names, columns=1):
@@ -8,7 +8,7 @@ def picture(names, columns=1):
     axes = figure.subplots()
     for name in names:
         axes.plot([0, 1], label=name)
-    outer_legend(figure, "$\\title{", columns)
+    finish(figure, "$\\title{", columns)
     return figure
 
 
