@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,7 @@ from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.training import posterior_trainer
 from hf_scorevi.training.distributed import average_
 from tests.models import arguments, images, tiny_resnet, tiny_vit
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import launch
 
 
 def make_trainer(folder: Path, model="vit", family="diagonal", wrapper="none", **kwargs) -> ScoreVITrainer:
@@ -108,19 +106,12 @@ def die_at(moment: str, trainer: ScoreVITrainer) -> None:
         setattr(posterior_trainer, moment, before(getattr(posterior_trainer, moment)))
 
 
-def launch(program: list[str], processes: int = 2) -> subprocess.CompletedProcess:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *(torchrun if processes > 1 else []), *program]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
-
-
 def run(folder: Path, **settings) -> list[dict[str, torch.Tensor]]:
     """The state that a run in processes of its own ends with, one for each."""
     processes = 1 if settings["wrapper"] == "none" else 2
     folder.mkdir(exist_ok=True)
-    result = launch([__file__, str(folder), json.dumps(settings)], processes)
-    assert result.returncode == 0, result.stderr[-3000:]
+    result = launch(__file__, str(folder), json.dumps(settings), processes=processes)
+    assert not any(result.codes), result.stderr[-3000:]
     return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
 
 
@@ -228,8 +219,9 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, uninterrupted, wrapper, mome
     """Mean, posterior, averages, data order, dropout and noise go on as if nothing had been."""
     settings = SAVING | {"model": "dropout", "train_sampling_strategy": "random", "optim": "adamw_torch"}
     settings |= {"per_device_train_batch_size": 6 if wrapper == "none" else 3}
-    program = [__file__, str(tmp_path), json.dumps(settings | {"wrapper": wrapper, "death": moment})]
-    assert launch(program, 1 if wrapper == "none" else 2).returncode != 0
+    dying = json.dumps(settings | {"wrapper": wrapper, "death": moment})
+    ended = launch(__file__, str(tmp_path), dying, processes=1 if wrapper == "none" else 2)
+    assert set(ended.codes) == {-signal.SIGKILL}, ended.stderr[-3000:]
     checkpoints = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
     assert checkpoints[-1] == left
     for name in checkpoints:  # each is complete: the posterior belongs to the mean
@@ -258,8 +250,8 @@ def test_another_form_of_the_optimizer_is_refused(tmp_path, before, after):
     size = {"per_device_train_batch_size": 12 if before == "none" else 6}
     run(tmp_path, wrapper=before, save_strategy="steps", save_steps=2, **size)
     resumed = {"wrapper": after, "resume": True, "per_device_train_batch_size": 6}
-    result = launch([__file__, str(tmp_path), json.dumps(resumed)])
-    assert result.returncode != 0
+    result = launch(__file__, str(tmp_path), json.dumps(resumed), processes=2)
+    assert any(result.codes)
     assert "PosteriorCheckpointError: The optimizer of" in result.stderr
 
 
