@@ -27,9 +27,11 @@ FIGURES = Evaluation("user/data", 60, 4, 0, {"predictive": {"nll": 0.3}, "mean":
 
 
 def write(folder, model=None):
+    # By default few tensors, for the picture on each card.
+    config = PosteriorConfig(target="trainable" if model else ["classifier"])
     model = model or tiny_vit()
-    posterior = Posterior.initialise(select_parameters(model), PosteriorConfig())
-    stored = StoredPosterior(PosteriorConfig(), 24, 0.1)
+    posterior = Posterior.initialise(select_parameters(model, config.target), config)
+    stored = StoredPosterior(config, 24, 0.1)
     BayesianModel(model, posterior, stored, [FIGURES]).save_pretrained(folder)
     return folder
 

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi, ModelCard, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModelForImageClassification
 
-from hf_scorevi import BayesianModel, PushError, ScoreVITrainer
+from hf_scorevi import BayesianModel, PosteriorConfig, PushError, ScoreVITrainer
 from hf_scorevi.hub import network, read_evaluations
 from hf_scorevi.training import pushing
 from tests.hub_server import Fault, HubServer, online, run_client
@@ -32,7 +32,8 @@ def trainer(folder, **kwargs):
     settings = {"push_to_hub": True, "hub_model_id": REPO, "num_train_epochs": 2, "learning_rate": 1e-2}
     settings |= {"save_strategy": "epoch", "eval_strategy": "epoch", "hub_always_push": True}
     data = {"train_dataset": images(), "eval_dataset": images(9, seed=3)}
-    return ScoreVITrainer(tiny_vit(), arguments(folder, **(settings | kwargs)), **data)
+    config = PosteriorConfig(target=["classifier"])  # few tensors for the picture on each card
+    return ScoreVITrainer(tiny_vit(), arguments(folder, **(settings | kwargs)), posterior_config=config, **data)
 
 
 def commits(hub):
