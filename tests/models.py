@@ -22,6 +22,11 @@ class Examples(Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         return {name: column[i] for name, column in self.columns.items()}
 
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Tensor]]:
+        """What a DataLoader asks for: taking the rows of a batch together is many times faster."""
+        columns = [column[rows].unbind() for column in self.columns.values()]
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+
 
 def images(n: int = 24, classes: int = 3, channels: int = 1, seed: int = 0) -> Examples:
     """Noise images whose brightness tells their class."""

@@ -38,10 +38,10 @@ IMPORTED = (
 
 @dataclass
 class Ended:
-    """Exit codes by rank, the negative number of a signal for one that it ended, and what all wrote on stderr."""
+    """Exit codes by rank, the negative number of a signal for one that it ended, and what all wrote on stdout and stderr."""
 
     codes: list[int]
-    stderr: str
+    output: str
 
 
 def launch(program: str, *arguments: str, processes: int = 1) -> Ended:

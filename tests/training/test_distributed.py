@@ -111,7 +111,7 @@ def run(folder: Path, **settings) -> list[dict[str, torch.Tensor]]:
     processes = 1 if settings["wrapper"] == "none" else 2
     folder.mkdir(exist_ok=True)
     result = launch(__file__, str(folder), json.dumps(settings), processes=processes)
-    assert not any(result.codes), result.stderr[-3000:]
+    assert not any(result.codes), result.output[-3000:]
     return [load_file(folder / f"rank{rank}.safetensors") for rank in range(processes)]
 
 
@@ -221,7 +221,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, uninterrupted, wrapper, mome
     settings |= {"per_device_train_batch_size": 6 if wrapper == "none" else 3}
     dying = json.dumps(settings | {"wrapper": wrapper, "death": moment})
     ended = launch(__file__, str(tmp_path), dying, processes=1 if wrapper == "none" else 2)
-    assert set(ended.codes) == {-signal.SIGKILL}, ended.stderr[-3000:]
+    assert set(ended.codes) == {-signal.SIGKILL}, ended.output[-3000:]
     checkpoints = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
     assert checkpoints[-1] == left
     for name in checkpoints:  # each is complete: the posterior belongs to the mean
@@ -252,7 +252,7 @@ def test_another_form_of_the_optimizer_is_refused(tmp_path, before, after):
     resumed = {"wrapper": after, "resume": True, "per_device_train_batch_size": 6}
     result = launch(__file__, str(tmp_path), json.dumps(resumed), processes=2)
     assert any(result.codes)
-    assert "PosteriorCheckpointError: The optimizer of" in result.stderr
+    assert "PosteriorCheckpointError: The optimizer of" in result.output
 
 
 @pytest.mark.parametrize("wrapper", ["ddp", "fsdp2", "fsdp2_sharded"])

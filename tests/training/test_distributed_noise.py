@@ -40,7 +40,7 @@ def trained(folder: Path, batch_size: int) -> dict[str, torch.Tensor]:
 
 def test_it_is_the_mean_over_both_processes(tmp_path):
     result = launch(__file__, str(tmp_path), processes=2)
-    assert not any(result.codes), result.stderr[-3000:]
+    assert not any(result.codes), result.output[-3000:]
     ranks = [load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1)]
     assert all(torch.equal(value, ranks[1][name]) for name, value in ranks[0].items())
     one = trained(tmp_path / "one", 8)

@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,8 +25,8 @@ from hf_scorevi import PosteriorConfig, ScoreVITrainer
 from hf_scorevi.hub import read_checkpoint
 from hf_scorevi.training.checkpoint_folders import last_checkpoint, recover
 from tests.models import arguments, images, tiny_vit
+from tests.processes import launch
 
-ROOT = Path(__file__).parents[2]
 STEPS = (2, 4, 6)
 KINDS = ("single", "ddp", "lora")
 BEST = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "metric_for_best_model": "nll"}
@@ -45,10 +44,9 @@ TENSORS = ("model.safetensors", "adapter_model.safetensors", "posterior.safetens
 @pytest.mark.slow
 def test_killed_runs_resume_bit_for_bit_and_lose_nothing():
     kills = os.environ.get("KILLS", "6")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, __file__, kills], capture_output=True, text=True, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert json.loads(done.stdout.splitlines()[-1])["kills"] == int(kills)
+    ended = launch(__file__, kills)
+    assert ended.codes == [0], ended.output[-3000:]
+    assert json.loads(ended.output.splitlines()[-1])["kills"] == int(kills)
 
 
 @dataclass
