@@ -1,7 +1,10 @@
 """How a step is computed must not change what it gives: each set-up against the plain one."""
 
+from functools import partial
+
 import pytest
 import torch
+from torch import nn
 from transformers import TrainerCallback
 
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
@@ -9,7 +12,7 @@ from hf_scorevi.posterior import FAMILIES
 from tests.models import arguments, images, tiny_resnet, tiny_vit
 
 
-def make_trainer(folder, data=None, **kwargs) -> ScoreVITrainer:
+def make_trainer(folder, data=None, model=None, **kwargs) -> ScoreVITrainer:
     settings = dict(
         max_steps=4,
         curvature_interval=2,
@@ -21,7 +24,7 @@ def make_trainer(folder, data=None, **kwargs) -> ScoreVITrainer:
         max_grad_norm=0.0,  # Accelerate takes the scale out of gradients before clipping only where it made the scaler
     )
     return ScoreVITrainer(
-        tiny_vit(seed=1, hidden_dropout_prob=0.1),
+        model or tiny_vit(seed=1, hidden_dropout_prob=0.1),
         arguments(folder, **settings | kwargs),
         train_dataset=data or images(48),
         posterior_config=PosteriorConfig(family="diagonal", init_std=0.05),
@@ -56,15 +59,33 @@ def test_activation_checkpointing(tmp_path, plain):
     assert_same(trainer, plain)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_torch_compile(tmp_path, backend):
+class Perceptron(nn.Module):
+    """Few kernels, since each takes a compiler a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.GELU(), nn.Linear(16, 3))
+
+    def forward(self, pixel_values, labels=None):
+        logits = self.layers(pixel_values)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+@pytest.mark.parametrize(
+    ("make", "backend"),
+    [(partial(tiny_vit, seed=1), "aot_eager"), pytest.param(Perceptron, "inductor", marks=pytest.mark.slow)],
+)
+def test_torch_compile(tmp_path, make, backend):
     """Without dropout, whose masks a compiled graph draws in another order."""
     trainers = []
     for compiled in (False, True):
-        trainer = make_trainer(tmp_path, torch_compile=compiled, torch_compile_backend=backend if compiled else None)
-        without_dropout(trainer)
+        trainer = make_trainer(
+            tmp_path, model=make(), torch_compile=compiled, torch_compile_backend=backend if compiled else None
+        )
         trainer.train()
         trainers.append(trainer)
+    assert isinstance(trainers[1].model_wrapped, torch._dynamo.OptimizedModule)
     assert_same(*trainers)
 
 
