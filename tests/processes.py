@@ -38,7 +38,7 @@ IMPORTED = (
 
 @dataclass
 class Ended:
-    """Exit codes by rank, the negative number of a signal for one that it ended, and what all wrote on stdout and stderr."""
+    """Exit codes by rank, the negative number of a signal for one that it ended, and what all of them wrote."""
 
     codes: list[int]
     output: str

@@ -1,6 +1,5 @@
 """The benchmark of training's cost, with tiny models."""
 
-import gc
 import json
 import sys
 from collections.abc import Iterator
@@ -24,11 +23,9 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
     output = tmp_path_factory.mktemp("cost") / "cost.json"
     arguments = ["--quick", "--device", "cpu", "--threads", "1", "--image-size", "32", "--batch-size", "2"]
     threads, verbosity = torch.get_num_threads(), logging.get_verbosity()
-    gc.freeze()  # the program collects garbage often, and need not look at all that is there already
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "ivon", None)  # an import of it fails
         cost.main([*arguments, "--output", str(output), "--models", "vit_b16", "patchtst", "--methods", *CHOSEN])
-    gc.unfreeze()
     yield json.loads(output.read_text())
     torch.set_num_threads(threads)
     logging.set_verbosity(verbosity)
