@@ -110,9 +110,9 @@ def _autoregressive(kind: Any, config: Any, channels: int, settings: dict[str, A
     return kind(config(**(lengths | sizes | settings)))
 
 
-def bayesian(model: nn.Module, noise_variance: Any = 0.04) -> BayesianModel:
+def bayesian(model: nn.Module, noise_variance: Any = 0.04, target: str | list[str] = "trainable") -> BayesianModel:
     """With a posterior that shows; `None` for a head that models a distribution."""
-    config = PosteriorConfig()
+    config = PosteriorConfig(target=target)
     posterior = Posterior.initialise(select_parameters(model, config.target), config)
     for _, _, precision in posterior.state():
         precision.fill_(100.0)

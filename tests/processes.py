@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -74,6 +75,7 @@ def _server() -> subprocess.Popen[str]:
 def _serve() -> None:
     for module in IMPORTED:
         importlib.import_module(module)
+    gc.freeze()
     for line in sys.stdin:
         request = json.loads(line)
         running = {}

@@ -550,13 +550,13 @@ def test_a_card_of_a_checkpoint_with_very_much_in_it_is_short_and_soon_written(s
     write_evaluations(folder, many)
     path = folder / "posterior_config.json"
     contents = json.loads(path.read_text())
-    contents["training"] = {f"k{i}": i for i in range(300_000)}
-    contents["summary"] = {f"a.layers.{i}.b": [0.1, 1.0, 5] for i in range(100_000)}
+    contents["training"] = {f"k{i}": i for i in range(30_000)}
+    contents["summary"] = {f"a.layers.{i}.b": [0.1, 1.0, 5] for i in range(10_000)}
     path.write_text(json.dumps(contents))
     began = time.process_time()
     text = write_card(folder).read_text()
-    assert time.process_time() - began < 15
-    assert len(text) < 100_000 and "299,9" in text and "| more" not in text
+    assert time.process_time() - began < 5
+    assert len(text) < 100_000 and "29,9" in text and "| more" not in text
     assert "### u/d29" in text and "### u/d9" not in text and "`calibration.json` has 10 earlier ones" in text
     assert not list(folder.glob("*.png"))
     assert write_card(folder).read_text() == text

@@ -208,7 +208,7 @@ def test_a_push_that_fails_says_how_to_go_on_and_the_next_one_works(hub, folder,
     assert REPO not in hub.repos or "model.safetensors" not in files(hub)
     assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
     assert not list(folder.glob(".*.tmp"))
-    hub.faults.clear()
+    hub.mend()
     push_checkpoint(folder, REPO)
     BayesianModel.from_pretrained(REPO)
 
@@ -283,11 +283,12 @@ NONSENSE = {
 def test_an_answer_that_is_no_hub_s_is_a_push_that_failed(hub, nonsense, pattern, body, monkeypatch):
     monkeypatch.setattr("hf_scorevi.hub.card._draw", lambda *_: {})  # which takes longest
     hub.commit(REPO, {"README.md": "# Tiny\n\nMine.\n"})
-    answer = hub.answer
+    answer, met = hub.answer, []
 
     def other(request, signed):
         found = answer(request, signed)
         if re.search(pattern, f"{request.method} {request.path}"):
+            met.append(request.path)
             return Answer(body, 200, {"Content-Type": "application/json"})
         return found
 
@@ -300,6 +301,7 @@ def test_an_answer_that_is_no_hub_s_is_a_push_that_failed(hub, nonsense, pattern
         assert "is not that of a Hub" in str(error) or isinstance(error.__cause__, OSError | ValueError | RuntimeError)
     else:  # of what only confirms, or is not needed
         assert re.search("branch|tree|yaml|large|verify|README", pattern)
+    assert met
     hub.answer = answer
     assert {path.name: path.read_bytes() for path in nonsense.glob("*.safetensors")} == before
     push_checkpoint(nonsense, REPO, revision="draft")

@@ -34,7 +34,7 @@ class Record(NamedTuple):
 
 @dataclass
 class Fault:
-    """What goes wrong with the next ``times`` requests that match.
+    """What goes wrong with the next ``times`` requests that match; ``met`` says with how many it did.
 
     Args:
         match: a regular expression, searched in ``METHOD /path?query``, or a function of method and path.
@@ -52,6 +52,7 @@ class Fault:
     after_bytes: int = 0
     truncate: int | None = None
     corrupt: bool = False
+    met: int = field(default=0, init=False)
 
     @property
     def of_content(self) -> bool:
@@ -157,9 +158,17 @@ class HubServer:
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         for server in self._servers:
             server.stop()
+        if kind is None:
+            self.mend()
+
+    def mend(self) -> None:
+        """Nothing goes wrong any more; a fault that no request has met is an ``AssertionError``."""
+        faults, self.faults = self.faults, []
+        for fault in faults:
+            assert fault.met, f"No request has met {fault}."
 
     def add_user(self, name: str) -> str:
         """The token of a user, who is made if need be."""
@@ -230,6 +239,7 @@ class HubServer:
             for fault in self.faults:
                 if fault.times > 0 and fault.of_content == of_content and fault.matches(record):
                     fault.times -= 1
+                    fault.met += 1
                     return fault
         return None
 

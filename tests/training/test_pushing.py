@@ -122,7 +122,7 @@ def test_a_hub_that_dies_within_training_costs_a_warning_and_nothing_else(hub, t
     BayesianModel.from_pretrained(tmp_path / "out" / "checkpoint-6")
     with pytest.raises(PushError, match="The checkpoint is complete on disk"):
         run.push_to_hub()
-    hub.faults.clear()
+    hub.mend()
     run.push_to_hub()
     BayesianModel.from_pretrained(REPO)
 
@@ -195,12 +195,16 @@ def test_what_is_told_of_the_run_is_its_settings_and_names_of_the_hub(hub, tmp_p
 
 
 def answers(hub, pattern, body=None, seconds=0):
-    """Where that matches, let something else than the Hub answer, or the Hub do what it is asked and be silent."""
-    answer = hub.answer
+    """
+    Where that matches, let something else than the Hub answer, or the Hub do what it is asked and be silent; gives the
+    requests that it matched, which come in as they are made.
+    """
+    answer, met = hub.answer, []
 
     def other(request, signed):
         if re.search(pattern, f"{request.method} {request.path}") is None:
             return answer(request, signed)
+        met.append(request.path)
         if body is not None:
             return Answer(body, 200, {"Content-Type": "application/json"})
         found = answer(request, signed)
@@ -208,6 +212,7 @@ def answers(hub, pattern, body=None, seconds=0):
         return found
 
     hub.answer = other
+    return met
 
 
 def test_a_hub_that_takes_a_commit_and_never_answers_costs_a_warning(hub, tmp_path, caplog, monkeypatch):
@@ -238,7 +243,7 @@ def test_a_hub_that_takes_a_commit_and_never_answers_costs_a_warning(hub, tmp_pa
 
 
 def test_a_process_ends_though_a_push_in_the_background_is_never_answered(hub):
-    answers(hub, "POST .*/commit/", seconds=300)
+    met = answers(hub, "POST .*/commit/", seconds=300)
     code = """
         from hf_scorevi.hub import network
         from tests.training.test_pushing import trainer
@@ -249,6 +254,7 @@ def test_a_process_ends_though_a_push_in_the_background_is_never_answered(hub):
         print("trained")
     """
     assert "trained" in run_client(hub, code)
+    assert len(met) == 1
 
 
 @pytest.mark.parametrize("body", [b"null", b'{"files": 7}', b"<html>Log in</html>"])
