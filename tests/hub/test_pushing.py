@@ -214,8 +214,10 @@ def test_a_push_that_fails_says_how_to_go_on_and_the_next_one_works(hub, folder,
 
 
 def test_a_hub_that_is_busy_for_a_moment_is_waited_for(hub, folder):
-    hub.faults += [Fault("PUT /user/tiny/large", status=500), Fault("GET .*README.md", status=503)]
+    hub.commit(REPO, {"README.md": "# Tiny\n"})
+    hub.faults += [Fault("PUT /user/tiny/large", status=500), Fault("GET .*README.md", status=429)]
     push_checkpoint(folder, REPO)
+    assert [fault.times for fault in hub.faults] == [0, 0]
     BayesianModel.from_pretrained(REPO)
 
 
