@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -87,11 +88,11 @@ def test_a_checkpoint_that_is_there_is_replaced(tmp_path):
 def test_whenever_a_process_dies_what_stands_is_whole_and_nothing_is_lost(tmp_path, limit):
     """Before each of the operations by which a checkpoint is replaced and an old one deleted."""
     event, results = 0, []
+    for step in (2, 4, 6):
+        save(tmp_path / "old", step, f"old {step}")
     while True:
         event += 1
-        run_dir = tmp_path / str(event)
-        for step in (2, 4, 6):
-            save(run_dir, step, f"old {step}")
+        run_dir = shutil.copytree(tmp_path / "old", tmp_path / str(event))  # saving waits for the disk
         killed = killed_before(event, lambda run_dir=run_dir: save(run_dir, 4, "new", run=2, limit=limit))
         for path in run_dir.glob("checkpoint-*"):  # even before anything is put right
             whole(path)
