@@ -3,12 +3,16 @@
 import gc
 import os
 
+import pytest
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def pytest_collection_finish() -> None:
-    """The collections of garbage that each training asks for need not look through all that imports have made."""
+@pytest.fixture(scope="module", autouse=True)
+def _own_garbage() -> None:
+    """Each training collects garbage, and need not look for it in all that imports and other tests have made."""
+    gc.collect()
     gc.freeze()
