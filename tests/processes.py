@@ -45,11 +45,11 @@ class Ended:
     output: str
 
 
-def launch(program: str, *arguments: str, processes: int = 1) -> Ended:
-    """Run a program to its end; when one process fails, the others are killed."""
+def launch(program: str, *arguments: str, processes: int = 1, seconds: int = 300) -> Ended:
+    """Run a program to its end; when one process fails, or takes more than so many seconds, the others are killed."""
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log, socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        request = {"program": [program, *arguments], "processes": processes, "log": log.name}
+        request = {"program": [program, *arguments], "processes": processes, "seconds": seconds, "log": log.name}
         request["port"] = found.getsockname()[1]
         found.close()
         server = _server()
@@ -95,6 +95,7 @@ def _serve() -> None:
 
 def _become(request: dict, rank: int) -> None:
     code = 1
+    signal.alarm(request["seconds"])
     try:
         log = os.open(request["log"], os.O_WRONLY | os.O_APPEND)
         for stream, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):

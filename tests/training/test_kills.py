@@ -44,7 +44,7 @@ TENSORS = ("model.safetensors", "adapter_model.safetensors", "posterior.safetens
 @pytest.mark.slow
 def test_killed_runs_resume_bit_for_bit_and_lose_nothing():
     kills = os.environ.get("KILLS", "6")
-    ended = launch(__file__, kills)
+    ended = launch(__file__, kills, seconds=120 * int(kills))
     assert ended.codes == [0], ended.output[-3000:]
     found = json.loads(ended.output.splitlines()[-1])
     assert found["runs"] == int(kills)
