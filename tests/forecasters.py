@@ -27,7 +27,7 @@ from hf_scorevi.hub import StoredPosterior
 from hf_scorevi.models.koopa import KoopaConfig, KoopaForPrediction
 from hf_scorevi.posterior import Posterior, select_parameters
 from hf_scorevi.time_series import SeriesProcessor, windows_for
-from tests.models import arguments
+from tests.tiny_models import arguments
 
 CONTEXT, HORIZON = 16, 6
 CHANNELS = ["load (MW)", "temperature (°C)"]

@@ -33,7 +33,7 @@ IMPORTED = (
     "transformers.models.resnet.modeling_resnet",
     "transformers.models.vit.modeling_vit",
     "tests.forecasters",
-    "tests.models",
+    "tests.tiny_models",
 )
 
 

@@ -11,7 +11,7 @@ from hf_scorevi.batch_norm import (
     refresh_running_statistics,
 )
 from hf_scorevi.training.statistics_batches import spread_batches
-from tests.models import Examples, arguments, images, tiny_resnet, tiny_vit
+from tests.tiny_models import Examples, arguments, images, tiny_resnet, tiny_vit
 
 
 class Normalising(nn.Module):

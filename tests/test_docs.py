@@ -12,7 +12,7 @@ from transformers import ViTImageProcessorPil
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.hub import StoredPosterior, save_posterior
 from hf_scorevi.posterior import Posterior, select_parameters
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -22,8 +22,8 @@ from hf_scorevi.pipelines.loading import NotLoadedError
 from tests.forecasters import bayesian as bayesian_forecaster
 from tests.forecasters import processor_of, series, tiny_koopa
 from tests.hub_server import HubServer, online
-from tests.models import Examples, arguments, tiny_vit
 from tests.test_prediction import bayesian
+from tests.tiny_models import Examples, arguments, tiny_vit
 from trainer import _model as program
 
 CLASSES, SERIES = "bayesian-image-classification", "forecasting"

@@ -21,8 +21,8 @@ from hf_scorevi.image_data import InputError
 from hf_scorevi.metrics import classification_metrics
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.forecasters import tiny_koopa, trained
-from tests.models import Examples, LinearRegression, arguments, images, tiny_resnet, tiny_vit
 from tests.pictures import CLASSES, picture, png, save_pictures
+from tests.tiny_models import Examples, LinearRegression, arguments, images, tiny_resnet, tiny_vit
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from hf_scorevi import BayesianModel, ForecastOutput
 from tests.forecasters import CONTEXT, HORIZON, bayesian, tiny_koopa, tiny_patchtst, tiny_transformer
-from tests.models import Examples, tiny_vit
+from tests.tiny_models import Examples, tiny_vit
 
 WINDOWS, CHANNELS, DRAWS = 3, 2, 4
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)

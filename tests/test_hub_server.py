@@ -39,7 +39,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForImageClassification
 
 from tests.hub_server import Fault, HubServer, online, run_client
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 REPO = "user/model"
 CARD = "---\nlicense: mit\ntags: [bayesian]\ndatasets: [user/data]\nbase_model: user/base\n---\n# A model\n"

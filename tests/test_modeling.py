@@ -12,7 +12,7 @@ from transformers import AutoModelForImageClassification
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig, ScoreVITrainer
 from tests.interrupts import interrupted
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 PIXELS = images(9, seed=3).columns["pixel_values"]
 

@@ -10,7 +10,7 @@ import transformers
 from PIL import Image
 
 import hf_scorevi
-from tests.models import arguments, tiny_vit
+from tests.tiny_models import arguments, tiny_vit
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -22,8 +22,8 @@ from hf_scorevi.predictive import generated_paths
 from hf_scorevi.twin import Twins
 from tests import architectures
 from tests.forecasters import CONTEXT, tiny_koopa, tiny_patchtst
-from tests.models import Examples, arguments, tiny_vit
 from tests.predictive.test_paths import model_and_batch
+from tests.tiny_models import Examples, arguments, tiny_vit
 
 DRAWS = 2
 

@@ -15,8 +15,8 @@ from transformers import ViTImageProcessorPil
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
 from tests.cli.helpers import LABELS, NAMES
 from tests.hub_server import HubServer, online
-from tests.models import Examples, arguments, tiny_vit
 from tests.pictures import CLASSES, picture, png
+from tests.tiny_models import Examples, arguments, tiny_vit
 
 
 @pytest.fixture

@@ -39,8 +39,8 @@ from tests.cli.helpers import (
     usage_error_of,
 )
 from tests.hub_server import Fault, HubServer
-from tests.models import tiny_vit
 from tests.pictures import CLASSES, picture, png, save_pictures
+from tests.tiny_models import tiny_vit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content")  # huggingface_hub's uploads make httpx2 say so
 

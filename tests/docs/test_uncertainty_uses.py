@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_scorevi import BayesianModel, ScoreVITrainer
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 PAGE = Path(__file__).parents[2] / "docs" / "uncertainty_uses.md"
 

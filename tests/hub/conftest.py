@@ -4,7 +4,7 @@ import torch
 from hf_scorevi import PosteriorConfig
 from hf_scorevi.hub import StoredPosterior, save_posterior
 from hf_scorevi.posterior import FAMILIES, Posterior, select_parameters
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 
 @pytest.fixture(params=sorted(FAMILIES))

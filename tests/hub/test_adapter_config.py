@@ -9,7 +9,7 @@ from peft import IA3Config, LoHaConfig, LoraConfig, get_peft_model
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import StoredPosterior, save_posterior
 from hf_scorevi.posterior import Posterior, select_parameters
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 PIXELS = torch.linspace(-1, 1, 3 * 64).view(3, 1, 8, 8)
 ENDLESS = [r"(\w+\.?)+!", r"(.*)*\1!", r"(?=(.*)*!)", "(e|e)" * 40 + "!"]

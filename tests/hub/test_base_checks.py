@@ -15,7 +15,7 @@ from hf_scorevi.hub import StoredPosterior, save_posterior
 from hf_scorevi.hub.untrusted import sha256
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.hub_server import HubServer, online
-from tests.models import tiny_resnet, tiny_vit
+from tests.tiny_models import tiny_resnet, tiny_vit
 
 MINE = "posterior_config.json"
 PIXELS = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -23,7 +23,7 @@ from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import StoredPosterior, new_tensors, save_posterior
 from hf_scorevi.hub.base_weights import BaseRecord, Fingerprint, base_tensors, split_base
 from hf_scorevi.posterior import Posterior, select_parameters
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 TOKENS = torch.randint(5, 50, (4, 12), generator=torch.Generator().manual_seed(0))
 PIXELS = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -16,7 +16,7 @@ from hf_scorevi.hub import (
     write_evaluations,
 )
 from hf_scorevi.metrics import reliability_bins
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 BINS = reliability_bins([[0.9, 0.1], [0.4, 0.6], [0.8, 0.2]], [0, 1, 1], num_bins=5)
 

@@ -28,7 +28,7 @@ from hf_scorevi.hub import (
 from hf_scorevi.hub.card_merging import merge_cards
 from hf_scorevi.metrics import ReliabilityBins, classification_metrics, reliability_bins
 from hf_scorevi.posterior import Posterior, select_parameters
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 NAMES = {
     "accuracy": "accuracy", "nll": "NLL", "ece": "ECE", "classwise_ece": "class-wise ECE",

@@ -10,7 +10,7 @@ from hf_scorevi import PosteriorConfig
 from hf_scorevi.hub import CardMetadata, Evaluation, StoredPosterior, save_posterior, write_card, write_evaluations
 from hf_scorevi.hub.card_merging import cell, has_own_text, identifier, merge_cards, plain
 from hf_scorevi.posterior import Posterior, select_parameters
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 BEGIN = "<!-- hf_scorevi: begin (it is ours) -->"
 END = "<!-- hf_scorevi: end -->"

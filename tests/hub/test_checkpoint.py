@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import POSTERIOR_CONFIG_NAME, POSTERIOR_NAME, StoredPosterior, load_posterior, save_posterior
 from hf_scorevi.posterior import Posterior, select_parameters
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 
 def test_keys_are_those_of_the_means_file(saved):

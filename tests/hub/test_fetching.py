@@ -17,7 +17,7 @@ from hf_scorevi.hub import Evaluation, StoredPosterior, network, save_posterior,
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.hub_server import Fault, HubServer, online
 from tests.hub_server.server import Answer, _Handler
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 REPO, BASE = "user/tiny", "user/base"
 MINE = ("calibration.json", "config.json", "model.safetensors", "posterior.safetensors", "posterior_config.json")

@@ -13,7 +13,7 @@ from hf_scorevi.hub import Evaluation, StoredPosterior, push_checkpoint, save_po
 from hf_scorevi.hub.files import own_path, read_bytes, remedy, remove, write_aside
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.hub_server import HubServer, online
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 KINDS = {
     "pipe": (os.mkfifo, "is a pipe"),

@@ -23,7 +23,7 @@ from hf_scorevi.hub import write_evaluations as write_figures
 from hf_scorevi.hub.untrusted import sha256
 from hf_scorevi.metrics.reliability import reliability_bins
 from hf_scorevi.posterior import Posterior, select_parameters
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 resource = pytest.importorskip("resource")
 if not Path("/proc/self/statm").exists():

@@ -38,7 +38,7 @@ from hf_scorevi.time_series import SeriesProcessor
 from tests.forecasters import tiny_koopa
 from tests.hub.test_fuzz import TookTooLong, agree, damaged, damaged_bytes, write
 from tests.hub_server import HubServer, online
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 resource = pytest.importorskip("resource")
 if not Path("/proc/self/statm").exists():

@@ -2,7 +2,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from hf_scorevi.hub import file_keys
-from tests.models import LinearRegression, tiny_resnet, tiny_vit
+from tests.tiny_models import LinearRegression, tiny_resnet, tiny_vit
 
 
 def test_every_key_is_in_the_saved_file(tmp_path):

@@ -8,7 +8,7 @@ from hf_scorevi import PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import POSTERIOR_CONFIG_NAME, POSTERIOR_NAME, StoredPosterior, load_posterior, save_posterior
 from hf_scorevi.hub.untrusted import sha256
 from hf_scorevi.posterior import Posterior, select_parameters
-from tests.models import tiny_resnet, tiny_vit
+from tests.tiny_models import tiny_resnet, tiny_vit
 
 
 def edit_config(folder, **changes):

@@ -19,7 +19,7 @@ from hf_scorevi.hub.models import read_model_config
 from hf_scorevi.hub.untrusted import sha256
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.hub_server import HubServer, online
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 MINE = "posterior_config.json"
 

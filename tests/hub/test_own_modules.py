@@ -13,7 +13,7 @@ from hf_scorevi import BayesianModel, PosteriorCheckpointError, ScoreVITrainer
 from hf_scorevi.hub.own_modules import whole_tensors
 from hf_scorevi.hub.untrusted import sha256
 from tests.hub_server import HubServer, online
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 TEST = images(9, seed=3)
 PIXELS = TEST.columns["pixel_values"]

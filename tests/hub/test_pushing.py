@@ -21,7 +21,7 @@ from hf_scorevi.hub import (
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.hub_server import Fault, HubServer, online, run_client
 from tests.hub_server.server import Answer
-from tests.models import images, tiny_vit
+from tests.tiny_models import images, tiny_vit
 
 REPO = "user/tiny"
 PIXELS = images(9, seed=3).columns["pixel_values"]
@@ -105,7 +105,7 @@ def test_a_stranger_s_fresh_process_predicts_the_same(hub, folder):
     code = """
         import json
         from hf_scorevi import BayesianModel
-        from tests.models import images
+        from tests.tiny_models import images
         model = BayesianModel.from_pretrained("user/tiny", revision="main")
         print(json.dumps(model.predict(pixel_values=images(9, seed=3).columns["pixel_values"], seed=1).probs.tolist()))
     """

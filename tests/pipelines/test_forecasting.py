@@ -23,8 +23,8 @@ from tests.forecasters import (
     trained,
 )
 from tests.hub_server import HubServer, online
-from tests.models import tiny_vit
 from tests.test_prediction import bayesian as bayesian_classifier
+from tests.tiny_models import tiny_vit
 
 TASK = "forecasting"
 FRAME = series()

@@ -11,8 +11,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from hf_scorevi import BayesianImageClassificationPipeline, BayesianModel
 from tests.hub_server import HubServer, online
-from tests.models import tiny_vit
 from tests.test_prediction import bayesian
+from tests.tiny_models import tiny_vit
 
 TASK = "bayesian-image-classification"
 PICTURES = [

@@ -1,7 +1,7 @@
 import pytest
 
 from hf_scorevi.plots import tensor_kind
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 
 @pytest.mark.parametrize(

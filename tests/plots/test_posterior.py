@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hf_scorevi.plots import KINDS, posterior_diagram
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 
 def legend_texts(figure):

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from hf_scorevi.posterior import select_parameters
-from tests.models import tiny_vit
+from tests.tiny_models import tiny_vit
 
 
 def test_trainable_is_the_default_and_keeps_the_models_order():

@@ -8,8 +8,8 @@ import datasets
 import pytest
 from transformers import ViTImageProcessorPil
 
-from tests.models import tiny_vit
 from tests.pictures import save_pictures
+from tests.tiny_models import tiny_vit
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer
 
 from hf_scorevi import BayesianModel, PosteriorConfig
-from tests.models import tiny_vit
 from tests.pictures import CLASSES, picture, png
+from tests.tiny_models import tiny_vit
 from trainer import _cli, _data, _model, image_classification
 from trainer.image_classification import main
 

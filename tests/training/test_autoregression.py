@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
-from tests.models import Examples, arguments
+from tests.tiny_models import Examples, arguments
 
 LAGS, WINDOWS, PRIOR_STD = 3, 120, 0.5
 

@@ -12,7 +12,7 @@ from hf_scorevi import PosteriorConfig, ScoreVITrainer
 from hf_scorevi.metrics import find_figure
 from hf_scorevi.training import best_metric
 from tests.forecasters import tiny_informer, tiny_koopa
-from tests.models import Examples, LinearRegression, arguments, images, tiny_vit
+from tests.tiny_models import Examples, LinearRegression, arguments, images, tiny_vit
 from tests.training.test_forecasters import windows
 
 

@@ -5,7 +5,7 @@ import torch
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.training.checkpointing import STATE_NAME
-from tests.models import arguments, images, tiny_resnet, tiny_vit
+from tests.tiny_models import arguments, images, tiny_resnet, tiny_vit
 
 
 def trainer(folder, model=None, config=None, **kwargs) -> ScoreVITrainer:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
-from tests.models import Examples, LinearRegression, arguments
+from tests.tiny_models import Examples, LinearRegression, arguments
 
 FEATURES, N, NOISE_VARIANCE, PRIOR_STD = 6, 200, 0.25, 0.8
 

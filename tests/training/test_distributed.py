@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.training import posterior_trainer
 from hf_scorevi.training.distributed import average_
-from tests.models import arguments, images, tiny_resnet, tiny_vit
 from tests.processes import launch
+from tests.tiny_models import arguments, images, tiny_resnet, tiny_vit
 
 
 def make_trainer(folder: Path, model="vit", family="diagonal", wrapper="none", **kwargs) -> ScoreVITrainer:

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
 from hf_scorevi.time_series import windows_for
 from tests.forecasters import processor_of, series, tiny_koopa
-from tests.models import arguments
 from tests.processes import launch
+from tests.tiny_models import arguments
 
 
 def trained(folder: Path, batch_size: int) -> dict[str, torch.Tensor]:

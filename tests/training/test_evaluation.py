@@ -5,7 +5,7 @@ import torch
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.metrics import classification_metrics
 from hf_scorevi.posterior import draw_seed
-from tests.models import Examples, LinearRegression, arguments, images, tiny_vit
+from tests.tiny_models import Examples, LinearRegression, arguments, images, tiny_vit
 
 
 @pytest.fixture

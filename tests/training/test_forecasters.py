@@ -27,7 +27,7 @@ from tests.forecasters import (
     tiny_patchtst,
     tiny_transformer,
 )
-from tests.models import Examples, arguments
+from tests.tiny_models import Examples, arguments
 
 TRAIN_ROWS, DRAWS = 60, 3
 GRANULARITIES = {"window": (), "model": (), "channel": (2,), "horizon": (HORIZON, 1), "element": (HORIZON, 2)}

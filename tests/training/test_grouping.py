@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from hf_scorevi import ScoreVITrainer
 from hf_scorevi.posterior import Posterior
 from hf_scorevi.training.grouping import GroupedBatches
-from tests.models import arguments, images, tiny_resnet, tiny_vit
+from tests.tiny_models import arguments, images, tiny_resnet, tiny_vit
 
 
 class Numbers(IterableDataset):

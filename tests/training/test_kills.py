@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
 from hf_scorevi.hub import read_checkpoint
 from hf_scorevi.training.checkpoint_folders import last_checkpoint, recover
-from tests.models import arguments, images, tiny_vit
 from tests.processes import launch
+from tests.tiny_models import arguments, images, tiny_vit
 
 STEPS = (2, 4, 6)
 KINDS = ("single", "ddp", "lora")

@@ -13,7 +13,7 @@ from transformers import (
 
 from hf_scorevi import PosteriorConfig
 from hf_scorevi.training.likelihood import resolve_likelihood
-from tests.models import LinearRegression, images, tiny_vit
+from tests.tiny_models import LinearRegression, images, tiny_vit
 
 
 class Stream(IterableDataset):

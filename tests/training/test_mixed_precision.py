@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 
 def trained(folder, init_std=0.05, prepare=lambda trainer: None, **kwargs) -> ScoreVITrainer:

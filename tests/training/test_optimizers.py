@@ -6,7 +6,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
 from hf_scorevi.training.optimizers import spare
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 HEAD = PosteriorConfig(target=["classifier"])
 

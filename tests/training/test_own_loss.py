@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
-from tests.models import Examples, arguments, images, tiny_vit
+from tests.tiny_models import Examples, arguments, images, tiny_vit
 
 
 def mean(outputs, labels, num_items_in_batch=None):

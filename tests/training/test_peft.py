@@ -37,7 +37,7 @@ from transformers import (
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.posterior import draw_seed
 from hf_scorevi.training.refusals import upcast
-from tests.models import Examples, arguments, images, tiny_resnet, tiny_vit
+from tests.tiny_models import Examples, arguments, images, tiny_resnet, tiny_vit
 
 TEST = images(9, seed=3)
 PIXELS = TEST.columns["pixel_values"]

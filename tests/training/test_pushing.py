@@ -14,7 +14,7 @@ from hf_scorevi.hub import network, read_evaluations
 from hf_scorevi.training import pushing
 from tests.hub_server import Fault, HubServer, online, run_client
 from tests.hub_server.server import Answer
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 REPO = "user/tiny"
 PIXELS = images(9, seed=3).columns["pixel_values"]

@@ -5,7 +5,7 @@ import torch
 
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
 from hf_scorevi.training.refusals import upcast
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
-from tests.models import Examples, arguments, images, tiny_resnet, tiny_vit
+from tests.tiny_models import Examples, arguments, images, tiny_resnet, tiny_vit
 
 
 def regression(n: int, noise: float = 0.3, seed: int = 0) -> Examples:

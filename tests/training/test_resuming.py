@@ -11,7 +11,7 @@ from hf_scorevi.training import posterior_trainer
 from hf_scorevi.training.checkpoint_folders import STATE_NAME
 from hf_scorevi.training.resuming import require_state
 from tests.forecasters import tiny_koopa, trained
-from tests.models import arguments, images, tiny_vit
+from tests.tiny_models import arguments, images, tiny_vit
 
 
 def trainer(folder, config=None, data=None, model=None, **kwargs) -> ScoreVITrainer:

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.posterior import FAMILIES
-from tests.models import arguments, images, tiny_resnet, tiny_vit
+from tests.tiny_models import arguments, images, tiny_resnet, tiny_vit
 
 
 def make_trainer(folder, data=None, model=None, **kwargs) -> ScoreVITrainer:

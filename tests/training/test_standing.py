@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
 from tests.interrupts import interrupted
-from tests.models import arguments, images, tiny_resnet, tiny_vit
+from tests.tiny_models import arguments, images, tiny_resnet, tiny_vit
 
 WIDE = PosteriorConfig(init_std=0.3)
 

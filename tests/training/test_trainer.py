@@ -9,7 +9,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hf_scorevi import NonFiniteLossError, PosteriorConfig, ScoreVITrainer
-from tests.models import Examples, arguments, images, tiny_resnet, tiny_vit
+from tests.tiny_models import Examples, arguments, images, tiny_resnet, tiny_vit
 
 
 def trained(folder, model=None, config=None, **kwargs) -> ScoreVITrainer:

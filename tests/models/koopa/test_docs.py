@@ -7,7 +7,7 @@ import torch
 
 from hf_scorevi.models.koopa import KoopaForPrediction
 
-PAGE = Path(__file__).parents[2] / "docs" / "koopa.md"
+PAGE = Path(__file__).parents[3] / "docs" / "koopa.md"
 
 
 def test_the_page_runs(tmp_path, monkeypatch):

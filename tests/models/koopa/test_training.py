@@ -6,7 +6,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from hf_scorevi import ScoreVITrainer
 from hf_scorevi.models.koopa import KoopaConfig, KoopaForPrediction, fit_mask_spectrum
-from tests.models import arguments
+from tests.tiny_models import arguments
 
 CONTEXT, HORIZON = 24, 12
 
