@@ -1,10 +1,10 @@
-"""The errors of this library that a caller may want to tell apart."""
+"""The errors of this library that a caller may want to distinguish."""
 
 __all__ = ["InputError", "NonFiniteLossError", "PosteriorCheckpointError", "PushError"]
 
 
 class InputError(ValueError):
-    """Something the user gave does not fit; the message says what, and what to do."""
+    """Something the user passed does not fit; the message says what, and what to do."""
 
 
 class PosteriorCheckpointError(ValueError):
@@ -16,7 +16,7 @@ class PushError(OSError):
     A checkpoint did not reach the Hub. Nothing is lost, and the message says how to try again.
 
     Attributes:
-        reason: what the Hub said, or did not.
+        reason: the Hub's answer, or why there was none.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -26,6 +26,6 @@ class PushError(OSError):
 
 class NonFiniteLossError(FloatingPointError):
     """
-    The training loss, its gradient or the weights are NaN or infinite. The model holds the mean as the last step left
-    it, never a draw; the message says if that is not finite itself.
+    The training loss, its gradient or the weights are NaN or infinite. The model holds the mean after the last step,
+    never a draw; the message says if that mean is not finite either.
     """

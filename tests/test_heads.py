@@ -84,7 +84,8 @@ def test_terms_times_loss_are_minus_the_log_likelihood(name, horizon, kind, chan
     expected = -log_densities(kind, parameters, target, loc, scale)
     assert expected.size == BATCH * horizon * channels
     assert BATCH * head.terms * outputs.loss.item() == pytest.approx(expected.sum(), rel=1e-4)
-    assert (head.kind, head.target, head.forecasts, head.normalises) == ("nll", "future_values", True, False)
+    assert (head.task, head.likelihood, head.targets) == ("forecasts", "distribution", ("future_values",))
+    assert not head.normalises
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -100,7 +101,7 @@ def check_squared_error(model, terms):
     with torch.no_grad():
         outputs = model(**batch)
     residual = head.predicted(outputs).double() - head.observed(batch["future_values"]).double()
-    assert head.kind == "gaussian" and head.terms == terms == residual[0].numel()
+    assert head.likelihood == "gaussian" and head.terms == terms == residual[0].numel()
     assert BATCH * head.terms * outputs.loss.item() == pytest.approx(residual.square().sum().item(), rel=1e-5)
     assert head.normalises and outputs.scale.shape == (BATCH, 1, residual.shape[2])
 
@@ -136,7 +137,7 @@ def test_regressions_of_series(make, kind, targets):
     with torch.no_grad():
         outputs = model(past_values=past, target_values=target)
     expected = (head.predicted(outputs) - target).double().square().sum().item()
-    assert (head.kind, head.target, head.forecasts) == ("gaussian", "target_values", False)
+    assert (head.task, head.likelihood, head.targets) == ("numbers", "gaussian", ("target_values",))
     assert BATCH * head.terms * outputs.loss.item() == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="Choose loss='mse'"):
         find_head(make(2, kind, num_targets=targets, loss="nll"))
@@ -160,7 +161,7 @@ def test_classifiers_of_series(make, kind, field):
     with torch.no_grad():
         outputs = model.eval()(past_values=past, target_values=labels)
     head = find_head(model)
-    assert head == Head("nll", 1, "target_values", field)
+    assert head == Head("classes", "categorical", 1, ("target_values",), (field,))
     log_probabilities = log_softmax(head.predicted(outputs).double().numpy(), axis=1)
     expected = -log_probabilities[np.arange(BATCH), labels.numpy()].sum()
     assert BATCH * head.terms * outputs.loss.item() == pytest.approx(expected, rel=1e-5)
@@ -169,8 +170,8 @@ def test_classifiers_of_series(make, kind, field):
 @pytest.mark.parametrize(
     ("model", "remedy"),
     [
-        (tiny_patchtst(2, PatchTSTForPretraining), "classification, regression or forecasting"),
-        (tiny_mixer(2, PatchTSMixerForPretraining), "classification, regression or forecasting"),
+        (tiny_patchtst(2, PatchTSTForPretraining), "regression or forecasting"),
+        (tiny_mixer(2, PatchTSMixerForPretraining), "regression or forecasting"),
         (TimesFmModelForPrediction(TimesFmConfig(num_hidden_layers=1, hidden_size=16, intermediate_size=16)), "Koopa"),
         (
             TimesFm2_5ModelForPrediction(
@@ -206,4 +207,4 @@ def test_counts_that_are_scaled_twice_are_refused():
 
 def test_outputs_without_the_prediction_are_told():
     with pytest.raises(TypeError, match="no tensor 'prediction_outputs'"):
-        Head(prediction="prediction_outputs").predicted({"logits": torch.zeros(1)})
+        Head(predictions=("prediction_outputs",)).predicted({"logits": torch.zeros(1)})
