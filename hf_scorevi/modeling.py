@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import CommitInfo
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedConfig, PreTrainedModel, default_data_collator
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .errors import InputError, PushError
 from .hub import (
@@ -33,6 +33,7 @@ from .hub import (
     write_card,
     write_evaluations,
 )
+from .padding import Collator
 from .posterior import Posterior, PosteriorConfig, draw_seed
 from .posthoc import Recalibration
 from .prediction import Predictor
@@ -57,11 +58,11 @@ class BayesianModel(Predictor):
     ```
 
     Args:
-        model: the model that holds the mean, a `PreTrainedModel`, `PeftModel`, or a module of your own.
+        model: holds the posterior's mean: a `PreTrainedModel`, a `PeftModel`, or your own module.
         posterior: over its weights.
         stored: the settings it was learned with.
-        evaluations: what was measured of it.
-        recalibration: what was fitted to held-out data (`calibrate`), to be applied to every predictive.
+        evaluations: its results on data sets.
+        recalibration: fitted to held-out data by `calibrate`; applied to every predictive.
     """
 
     def __init__(
@@ -102,10 +103,10 @@ class BayesianModel(Predictor):
             subfolder: where in the repository or folder the checkpoint lies.
             token: for private repositories; default: that of `hf auth login`.
             cache_dir: default: the usual cache of the Hub.
-            local_files_only: do not ask the Hub, use what the cache has; so does `HF_HUB_OFFLINE=1`.
+            local_files_only: do not ask the Hub, use the cache only; `HF_HUB_OFFLINE=1` does the same.
             base_model: for an adapter's checkpoint, the model to put it on, changed in place: the one that it was
-                trained on, in any precision; default: what its configuration names, rounded and quantised as it was in
-                training. For other checkpoints, the model to put the weights into, which a module of your own needs.
+                trained on, in any precision; default: the one that its configuration names, rounded and quantised as
+                in training. For other checkpoints, the model to put the weights into; your own module needs this.
             model_kwargs: passed on to the model's `from_pretrained`. Weights are float32 whatever `dtype` says.
 
         Raises:
@@ -128,7 +129,7 @@ class BayesianModel(Predictor):
         self, folder: str | os.PathLike[str], *, push_to_hub: bool = False, repo_id: str | None = None, **kwargs: Any
     ) -> None:
         """
-        Write the mean as its library does, the posterior and what was measured beside it, and a card.
+        Save the mean as its library does, with the posterior, the evaluations and a model card beside it.
 
         Args:
             push_to_hub: push the folder afterwards.
@@ -154,23 +155,24 @@ class BayesianModel(Predictor):
         num_samples: int = 16,
         seed: int = 0,
         batch_size: int = 32,
-        data_collator: Callable[[list[Any]], dict[str, Any]] = default_data_collator,
+        data_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        processing_class: Any = None,
     ) -> Recalibration:
         """
-        Fit a temperature of the predictive, and (or) a factor for the posterior's standard deviations, to the negative
-        log-likelihood of held-out data. It is applied to every predictive from then on, and saved and pushed with the
-        model; earlier evaluations, of another predictive, are dropped.
+        Fit a temperature of the predictive, a factor for the posterior's standard deviations, or both, by the negative
+        log-likelihood of held-out data. The result is applied to every later predictive, and saved and pushed with the
+        model; earlier evaluations, which no longer hold, are dropped.
 
-        Neither the training nor the test data will do: `hf_scorevi.evaluation.evaluate` refuses data that are found
+        Use neither the training nor the test data: `hf_scorevi.evaluation.evaluate` refuses data that are
         among these.
 
         Args:
             dataset: of rows as the Trainer takes them, with `labels`, one class an example.
             temperature: fit one; costs `num_samples` passes over the data.
-            posterior_scale: fit one, by ten times as many passes; together with a temperature, each width is judged
-                after its own.
+            posterior_scale: fit one, by ten times as many passes; together with a temperature, each factor is
+                compared with its own best temperature.
             num_samples, seed: of the draws.
-            batch_size, data_collator: as in `predict_dataset`.
+            batch_size, data_collator, processing_class: as in `predict_dataset`.
 
         Raises:
             ValueError: nothing to fit, or these data have no labels, or the model is no classifier.
@@ -183,7 +185,7 @@ class BayesianModel(Predictor):
             num_samples=num_samples,
             seed=seed,
             batch_size=batch_size,
-            data_collator=data_collator,
+            data_collator=data_collator or Collator(processing_class),
         )
         self.recalibration, self.evaluations = found, []
         return found
@@ -200,7 +202,7 @@ class BayesianModel(Predictor):
         metadata: CardMetadata | None = None,
     ) -> CommitInfo:
         """
-        Push mean, posterior, figures and card in one commit; what people have written on the card stays.
+        Push mean, posterior, figures and card in one commit; what people have written on the card is kept.
 
         Args:
             repo_id: `user/repository`, made if it is not there.
@@ -248,7 +250,7 @@ class BayesianModel(Predictor):
         **inputs: Any,
     ) -> ForecastOutput:
         """
-        The posterior predictive of the future of series: posterior draws times the noise of observations.
+        Return the posterior predictive of the future of series: uncertainty of the weights and noise of observations.
 
         ```python
         out = model.forecast(past_values=x, num_samples=32, seed=0)
@@ -262,8 +264,8 @@ class BayesianModel(Predictor):
             seed: of the draws and the noise; default: fresh ones.
             use_mean: forecast with the mean's weights alone.
             quantile_levels: in (0, 1).
-            paths_per_draw: sample paths for each draw. Default: one, or of a head that models a distribution what its
-                configuration says (`num_parallel_samples`), two at least.
+            paths_per_draw: sample paths for each draw. Default: one; for a head that models a distribution, its
+                configuration's `num_parallel_samples`, but at least two.
             draws_at_once: as in `predict`; not for heads that model a distribution.
             inputs: as the model's forward takes them, `past_values` (B, L, C) to begin with; for a
                 TimeSeriesTransformer, Informer or Autoformer as its `generate` does.
@@ -274,7 +276,7 @@ class BayesianModel(Predictor):
         if not self.head.forecasts:
             raise ValueError(f"{type(self.model).__name__} is no forecaster; ask predict().")
         if paths_per_draw is None:
-            paths_per_draw = 1 if self.head.kind == "gaussian" else self.config.num_parallel_samples
+            paths_per_draw = 1 if self.head.likelihood == "gaussian" else self.config.num_parallel_samples
         found: Any = self.predict(
             num_samples=num_samples,
             seed=seed,
@@ -288,16 +290,16 @@ class BayesianModel(Predictor):
 
     @property
     def config(self) -> PreTrainedConfig:
-        """The model's own configuration."""
+        """The model's configuration."""
         return self.model.config  # type: ignore[return-value]
 
     @property
     def posterior_config(self) -> PosteriorConfig:
-        """The posterior's."""
+        """The posterior's configuration."""
         return self.stored.config
 
     def to(self, device: torch.device | str) -> BayesianModel:
-        """Move weights and posterior; the dtype stays float32."""
+        """Move weights and posterior to a device; the dtype stays float32."""
         self.model.to(device)
         self.posterior.to_params_device()
         return self
@@ -305,8 +307,8 @@ class BayesianModel(Predictor):
     @contextmanager
     def sample(self, seed: int = 0) -> Iterator[nn.Module]:
         """
-        A model with the weights of one draw, which shares what is not Bayesian with `model`; that holds the mean all
-        the while. It is an ordinary model, to be copied or called from other threads.
+        Return a model with the weights of one draw. It shares its other weights with `model`, which holds the mean
+        throughout. It is an ordinary model, to be copied or called from other threads.
         """
         yield Twins(self.model, self.posterior, self._kept, evaluate=False).drawn(
             draw_seed(seed, 0), self.posterior_scale, last=True
@@ -314,10 +316,10 @@ class BayesianModel(Predictor):
 
     def merge_and_unload(self, seed: int = 0, *, use_mean: bool = False) -> PreTrainedModel:
         """
-        A copy of the base model with the adapter of one draw merged into it: a plain model of its own.
+        Return a copy of the base model with one draw of the adapter merged into it: a plain, independent model.
 
         Args:
-            seed: of the draw, the one that `sample(seed)` gives.
+            seed: of the draw, the same as that of `sample(seed)`.
             use_mean: merge the mean instead, as PEFT's own `merge_and_unload` does.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Fitting a recalibration to held-out data, by what the model predicts for them."""
+"""Fit a recalibration to held-out data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .hub import describe_data
 from .posterior import draw_seed
 from .posthoc import Recalibration, Sketch, apply_temperature, example_hashes, fit_scale, fit_temperature
 from .prediction import Draws, Predictor
-from .predictive import PredictiveOutput
+from .predictive import Keep, PredictiveOutput
 
 __all__ = ["fit_recalibration"]
 
@@ -28,10 +28,10 @@ def fit_recalibration(
     batch_size: int,
     data_collator: Callable[[list[Any]], dict[str, Any]],
 ) -> Recalibration:
-    """`BayesianModel.calibrate`, which leaves it to the caller to apply the result."""
+    """Fit as `BayesianModel.calibrate` does, and return the result without applying it."""
     if not (temperature or posterior_scale):
         raise ValueError("There is nothing to fit: say temperature=True, posterior_scale=True, or both.")
-    if model.kind != "classes":
+    if model.task != "classes":
         raise ValueError("Only classifiers, of one class an example, are recalibrated.")
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=batch_size, collate_fn=data_collator)
     labels, seen = _labels(model, loader)
@@ -39,7 +39,7 @@ def fit_recalibration(
     fitted: dict[float, tuple[float, float, float]] = {}  # scale: temperature, NLL without and with it
 
     def nll(scale: float) -> float:
-        output = model.predict_loader(loader, Draws(seeds, scale))
+        output = model.predict_loader(loader, Draws(seeds, scale, keep=Keep(spread=False)))
         assert isinstance(output, PredictiveOutput)
         own = fit_temperature(output.log_probs, labels) if temperature else 1.0
         fitted[scale] = own, _mean_nll(output, labels, 1.0), _mean_nll(output, labels, own)
@@ -64,7 +64,7 @@ def fit_recalibration(
 
 
 def _labels(model: Predictor, loader: DataLoader) -> tuple[torch.Tensor, Sketch]:
-    """The labels of all examples, and a sketch of their inputs."""
+    """Return the labels of all examples, and a sketch of their inputs."""
     labels: list[torch.Tensor] = []
 
     def hashes() -> Iterator[str]:

@@ -8,7 +8,7 @@ from hf_scorevi import BayesianModel, PosteriorConfig, PredictiveOutput, Regress
 from hf_scorevi.hub import StoredPosterior
 from hf_scorevi.posterior import Posterior, draw_seed, select_parameters
 
-from .models import Examples, images, tiny_resnet, tiny_vit
+from .tiny_models import Examples, images, tiny_resnet, tiny_vit
 
 DATA = images(23)
 
@@ -200,7 +200,7 @@ def test_a_prediction_streams():
 
 
 def test_a_trained_model_predicts_what_its_trainer_does(tmp_path):
-    from .models import arguments
+    from .tiny_models import arguments
 
     args = arguments(tmp_path, max_steps=4, eval_num_samples=3, per_device_eval_batch_size=8)
     trainer = ScoreVITrainer(tiny_vit(), args, train_dataset=DATA)

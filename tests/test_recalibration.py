@@ -8,8 +8,8 @@ from hf_scorevi.evaluation import evaluate
 from hf_scorevi.hub import read_recalibration
 from hf_scorevi.posthoc import Recalibration, Sketch, apply_temperature, fit_temperature
 
-from .models import Examples, images, tiny_vit
 from .test_prediction import bayesian
+from .tiny_models import Examples, images, tiny_vit
 
 HELD_OUT, TEST = images(60, seed=1), images(40, seed=2)
 QUIET = {"use_cpu": True, "disable_tqdm": True}

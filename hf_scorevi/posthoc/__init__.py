@@ -1,4 +1,4 @@
-"""What is fitted after training, on data held out: a temperature, and a factor for the posterior's width."""
+"""Recalibration after training, by held-out data: a temperature, and a factor for the posterior's width."""
 
 from .recalibration import Recalibration
 from .scale import fit_scale

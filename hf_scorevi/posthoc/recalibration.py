@@ -1,4 +1,4 @@
-"""What was fitted to held-out data after training, as it is stored and applied."""
+"""The result of a recalibration, as it is stored and applied."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class Recalibration:
     split: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the attributes as JSON values."""
         return asdict(self) | {"seen": self.seen.to_list()}
 
     @classmethod
     def from_dict(cls, values: Any) -> Recalibration:
         """
-        The inverse of `to_dict`, from anybody.
+        Build a recalibration from the result of `to_dict`, or from JSON of any origin.
 
         Raises:
-            ValueError: a field is missing, or no such value.
+            ValueError: a field is missing or invalid.
         """
         optional = ("dataset_config", "split")
         required = [field.name for field in fields(cls) if field.name not in optional]

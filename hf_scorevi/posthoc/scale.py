@@ -1,4 +1,4 @@
-"""The width of a posterior, chosen by held-out likelihood."""
+"""The width of a posterior, fitted by held-out likelihood."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 def fit_scale(nll: Callable[[float], float]) -> float:
     """
-    The factor s, of 0.25 to 4, for which `nll(s)` was smallest: the best of five, then golden sections between its
-    neighbours on the logarithm; ten evaluations. 1 is among them, so that the result is never worse than no factor.
+    Return the factor s, from 0.25 to 4, with the smallest `nll(s)`: the best of five, then golden-section search
+    between its neighbours on a logarithmic scale, in ten evaluations. 1 is among them, so the result is never worse
+    than no factor.
 
     Args:
         nll: of held-out data under the posterior with standard deviations s·σ, by the same draws for every s, so that

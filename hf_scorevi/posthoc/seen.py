@@ -1,4 +1,4 @@
-"""Noticing that data were seen before, from a few bytes."""
+"""Detection of data that were seen before, from a few bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HASH = re.compile(r"[0-9a-f]{16}")
 
 def example_hashes(batch: Mapping[str, Any]) -> list[str]:
     """
-    A hash of each example's inputs, 16 hexadecimal digits.
+    Return a hash of each example's inputs, 16 hexadecimal digits.
 
     Args:
         batch: tensors of shape (B, ...) by name, as the model's forward takes them, without the labels.
@@ -51,17 +51,17 @@ class Sketch:
         self._hashes = frozenset(heapq.nsmallest(_SIZE, set(hashes)))
 
     def knows(self, hashes: Iterable[str]) -> bool:
-        """Whether one of `hashes` is among those that were kept."""
+        """Return whether one of `hashes` is among those that were kept."""
         return not self._hashes.isdisjoint(hashes)
 
     def to_list(self) -> list[str]:
-        """As JSON values."""
+        """Return the hashes as JSON values."""
         return sorted(self._hashes)
 
     @classmethod
     def from_list(cls, values: Any) -> Sketch:
         """
-        The inverse of `to_list`, from anybody.
+        Build a sketch from the result of `to_list`, or from JSON of any origin.
 
         Raises:
             ValueError: no such list.

@@ -21,8 +21,8 @@ logger = logging.get_logger(__name__)
 
 def apply_temperature(log_probs: Tensor, temperature: float) -> Tensor:
     """
-    log softmax(`log_probs` / temperature), over the last dimension: above 1 flatter, below 1 sharper; the most
-    probable class stays the same.
+    Return log softmax(`log_probs` / temperature), over the last dimension: flatter above 1, sharper below; the most
+    probable class does not change.
 
     Args:
         log_probs: (..., K), log probabilities (or logits).
@@ -39,9 +39,9 @@ def apply_temperature(log_probs: Tensor, temperature: float) -> Tensor:
 @torch.no_grad()
 def fit_temperature(log_probs: Any, labels: Any) -> float:
     """
-    The temperature that makes the mean negative log-likelihood of `labels` smallest: the root of a monotone function,
-    by Newton's steps inside a shrinking bracket. Where there is no minimum between 0.05 and 20 (no prediction is
-    wrong, or none is better than chance), the nearer end is returned, with a warning.
+    Return the temperature that minimises the mean negative log-likelihood of `labels`: the root of a monotone
+    function, by Newton's method inside a shrinking bracket. Where there is no minimum between 0.05 and 20 (no
+    prediction is wrong, or none is better than chance), return the nearer end, with a warning.
 
     Fit it on data that neither trained the model nor will judge it.
 
@@ -81,7 +81,7 @@ def fit_temperature(log_probs: Any, labels: Any) -> float:
 
 
 def _slope(log_probs: Tensor, labels: Tensor, beta: float) -> tuple[float, float]:
-    """First and second derivative by β of the mean of −log softmax(β log p)[label]."""
+    """Return the first and second derivative by β of the mean of −log softmax(β log p)[label]."""
     slope = curvature = 0.0
     for values, index in _chunks(log_probs, labels):
         probs = (beta * values).softmax(-1)
@@ -94,7 +94,7 @@ def _slope(log_probs: Tensor, labels: Tensor, beta: float) -> tuple[float, float
 
 
 def _chunks(log_probs: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows in float64, their largest value at zero, and their labels as indices."""
+    """Yield rows in float64, their largest value at zero, and their labels as indices."""
     rows = max(1, _CHUNK_ELEMENTS // log_probs.shape[1])
     for values, own in zip(log_probs.split(rows), labels.split(rows), strict=True):
         values = values.double()

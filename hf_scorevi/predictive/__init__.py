@@ -1,37 +1,59 @@
-"""The posterior predictive: draws, what is averaged over them, and what a prediction consists of."""
+"""The posterior predictive: draws, averages over them, and the objects that hold predictions."""
 
-from .averages import LabelsAverage, OutputAverage, PredictiveAverage
-from .collectors import ClassCollector, ForecastCollector, PathCollector, RegressionCollector
+from .choice import Keep, Predictive, evaluated_predictive, predictive_of
+from .classes import (
+    CLASS_SCORES,
+    NUM_BINS,
+    TERM_SUMS,
+    ClassPredictive,
+    LabelsAverage,
+    LabelsPredictive,
+    PredictiveAverage,
+    class_labels,
+    per_example_scores,
+)
+from .densities import DensityPredictive, PathPredictive, expectation_and_log_density
 from .draws import drawn_outputs, vectorised_outputs
 from .gaussian_noise import GaussianNoise
-from .gaussian_scores import COVERAGES, GAUSSIAN_SCORES, gaussian_mixture_scores
 from .moments import Moments
-from .outputs import ForecastOutput, PredictiveOutput, RegressionOutput
+from .numbers import COVERAGES, GAUSSIAN_SCORES, GaussianPredictive, gaussian_mixture_scores
+from .outputs import ForecastOutput, PredictiveOutput, RegressionOutput, SpanOutput
 from .paths import generated_paths
-from .per_example import class_labels, per_example_scores
 from .quantiles import mixture_quantiles, sample_quantiles
+from .tokens import PixelPredictive, SpanPredictive
 
 __all__ = [
+    "CLASS_SCORES",
     "COVERAGES",
     "GAUSSIAN_SCORES",
-    "ClassCollector",
-    "ForecastCollector",
+    "NUM_BINS",
+    "TERM_SUMS",
+    "ClassPredictive",
+    "DensityPredictive",
     "ForecastOutput",
     "GaussianNoise",
+    "GaussianPredictive",
+    "Keep",
     "LabelsAverage",
+    "LabelsPredictive",
     "Moments",
-    "OutputAverage",
-    "PathCollector",
+    "PathPredictive",
+    "PixelPredictive",
+    "Predictive",
     "PredictiveAverage",
     "PredictiveOutput",
-    "RegressionCollector",
     "RegressionOutput",
+    "SpanOutput",
+    "SpanPredictive",
     "class_labels",
     "drawn_outputs",
+    "evaluated_predictive",
+    "expectation_and_log_density",
     "gaussian_mixture_scores",
     "generated_paths",
     "mixture_quantiles",
     "per_example_scores",
+    "predictive_of",
     "sample_quantiles",
     "vectorised_outputs",
 ]

@@ -29,10 +29,10 @@ def drawn_outputs(
     prepare: Callable[[nn.Module], None] | None = None,
 ) -> Iterator[list[Output]]:
     """
-    For each draw the outputs of all `batches`, so that the cost of drawing is shared between them.
+    Yield for each draw the outputs of all `batches`, so that the cost of drawing is shared between them.
 
     Args:
-        twins: of the model, which stays as it is.
+        twins: of the model, which is not changed.
         seeds: one a draw.
         scale: of the posterior's standard deviations.
         output_of: the output for a batch of a model with the draw's weights, and of this seed.
@@ -55,8 +55,8 @@ def vectorised_outputs(
     kept: Kept | None = None,
 ) -> Iterator[list[Output]]:
     """
-    As `drawn_outputs`, in one pass for all draws, whose weights are held side by side. What comes before the first
-    Bayesian weight is computed once: of a posterior over the head alone the body.
+    Yield what `drawn_outputs` does, in one pass for all draws, whose weights are held side by side. Everything before
+    the first Bayesian weight is computed once: if only the head is Bayesian, the body.
     """
     require_weights(model, posterior)
     weights = {

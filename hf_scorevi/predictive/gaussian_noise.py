@@ -18,7 +18,7 @@ _FLOOR = 0.3  # of the mean squared scale of a channel's windows
 class GaussianNoise:
     """
     Attributes:
-        variance: σ², in squared units of the target, (), (C,), (H, 1) or (H, C); with a floor, what stands before
+        variance: σ², in squared units of the target, (), (C,), (H, 1) or (H, C); with a floor, the factor of
             scale² + floor, without units.
         floor: (C,), in squared units of the target, if the noise is proportional to the variance of the window that
             a forecast is made from; `None` if it does not depend on the window.
@@ -30,16 +30,16 @@ class GaussianNoise:
     @classmethod
     def fit(cls, squares: Tensor, granularity: str, scale: Tensor | None = None) -> GaussianNoise:
         """
-        The noise that squared residuals show, in closed form: their mean, for each of what has a variance of its own.
+        Fit the noise to squared residuals, in closed form: the mean of those that share a variance.
 
         For windows it is s_h² (scale² + floor), with one s_h² for each step of the horizon, the mean of squared
-        residual / (scale² + floor). A series whose level and spread drift has noise that drifts along. The floor, 0.3
+        residual / (scale² + floor): where the level and spread of a series drift, so does its noise. The floor, 0.3
         times the mean squared scale of a channel, keeps a window that is nearly constant from being taken for one
         without noise.
 
         Args:
             squares: (N, ..., H, C), in squared units of the target.
-            granularity: as of `NoiseVariance`, or `"window"`.
+            granularity: as in `NoiseVariance`, or `"window"`.
             scale: of the windows, (N, 1, C), in units of the target.
 
         Raises:
@@ -65,7 +65,7 @@ class GaussianNoise:
 
     def of(self, outputs: Tensor, scale: Tensor | None = None) -> Tensor:
         """
-        The variance of each element of `outputs`, (B, ...).
+        Return the variance of each element of `outputs`, (B, ...).
 
         Args:
             scale: of the windows, (B, 1, C), if there is a floor.

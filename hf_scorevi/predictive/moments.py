@@ -33,14 +33,14 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
-        """Over draws, in the outputs' shape."""
+        """The mean over draws, in the outputs' shape."""
         if self._mean is None:
             raise ValueError("No draw was added yet.")
         return self._mean
 
     @property
     def variance(self) -> Tensor:
-        """Unbiased, over S − 1; zero after a single draw."""
+        """The unbiased variance over draws, divided by S − 1; zero after a single draw."""
         if self._squares is None:
             raise ValueError("No draw was added yet.")
         return self._squares / max(self.num_samples - 1, 1)

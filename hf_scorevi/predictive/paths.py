@@ -1,4 +1,4 @@
-"""Sample paths of forecasters whose head models a distribution: what their `generate` draws."""
+"""Sample paths of forecasters whose head models a distribution, drawn by their `generate`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..random_state import preserved_random_state
+
 # `generate` draws from the global random state, which all threads share.
 _GLOBAL_STATE = threading.Lock()
 
@@ -20,19 +22,19 @@ __all__ = ["generated_paths"]
 @torch.no_grad()
 def generated_paths(model: nn.Module, batch: Mapping[str, Any], paths: int | None, seed: int) -> Tensor:
     """
-    Sample paths of the distribution of a transformers forecaster, under the weights in place.
+    Draw sample paths from the distribution of a transformers forecaster, with its present weights.
 
     Args:
         model: which no other thread uses, since `paths` is set in it.
         batch: arguments of its `generate`.
         paths: for each window; default: `num_parallel_samples` of its configuration.
-        seed: of the samples; the global random state stays as it is.
+        seed: of the samples; the global random state is not changed.
 
     Returns:
         (paths, B, H, C), in the units of `past_values`.
     """
     device = next(model.parameters()).device
-    with _parallel_samples(model, paths), _GLOBAL_STATE, _seeded(device, seed):
+    with _parallel_samples(model, paths), _GLOBAL_STATE, preserved_random_state(device, seed=seed):
         sequences = model.generate(**batch).sequences  # type: ignore[operator]
     sequences = sequences.transpose(0, 1)
     return sequences if sequences.dim() == 4 else sequences.unsqueeze(-1)
@@ -54,15 +56,3 @@ def _parallel_samples(model: nn.Module, number: int | None) -> Iterator[None]:
         yield
     finally:
         vars(model).update({name: before[name] for name in ("config", "num_parallel_samples") if name in before})
-
-
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    on_gpu = device.type == "cuda"
-    with torch.random.fork_rng([device] if on_gpu else []):
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        else:
-            torch.default_generator.manual_seed(seed)
-        yield

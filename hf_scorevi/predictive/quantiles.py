@@ -9,13 +9,14 @@ from torch import Tensor
 
 __all__ = ["mixture_quantiles", "sample_quantiles"]
 
-_HALVINGS = 30  # of a bracket a few standard deviations wide: to the rounding of float32
+_HALVINGS = 30  # they bring a bracket of a few standard deviations to float32's rounding
 
 
 @torch.no_grad()
 def mixture_quantiles(means: Tensor, variance: Tensor, levels: Sequence[float]) -> Tensor:
     """
-    Where the cumulative distribution (1/S) Σ_s Φ((y − means_s)/σ) reaches each of `levels`, by bisection.
+    Return the quantiles of a mixture, where its cumulative distribution (1/S) Σ_s Φ((y − means_s)/σ) reaches each of
+    `levels`, by bisection.
 
     Args:
         means: (S, ...), of the components.
@@ -49,8 +50,8 @@ def mixture_quantiles(means: Tensor, variance: Tensor, levels: Sequence[float]) 
 @torch.no_grad()
 def sample_quantiles(samples: Tensor, levels: Sequence[float]) -> Tensor:
     """
-    Quantiles over the first dimension, by linear interpolation, as `torch.quantile`, which refuses more than 16
-    million numbers.
+    Return quantiles over the first dimension, by linear interpolation, as `torch.quantile` does for up to 16 million
+    numbers; there is no such limit here.
 
     Args:
         samples: (S, ...).

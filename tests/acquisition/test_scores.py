@@ -58,7 +58,7 @@ def test_takes_what_predict_gives(samples):
     mean = samples.mean(0)
     given = {"entropy": torch.rand(30), "mutual_information": torch.rand(30)}
     output = PredictiveOutput.__new__(PredictiveOutput)
-    output.probs = mean
+    output.log_probs = mean.log()
     output.entropy, output.mutual_information = given.values()
     assert bald(output) is given["mutual_information"]
     assert entropy(output) is given["entropy"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from hf_scorevi.predictive import ForecastCollector, GaussianNoise, PathCollector
+from hf_scorevi.predictive import GaussianNoise, GaussianPredictive, PathPredictive
 
 LEVELS = (0.05, 0.5, 0.95)
 DRAWS, PATHS, EPISTEMIC, ALEATORIC = 16, 6, 0.6, 1.7  # standard deviations
@@ -17,7 +17,7 @@ def randn(*shape, seed=0):
 def collected(collector, draws):
     for draw in draws:
         collector.add(draw)
-    return collector.result()
+    return collector.output()
 
 
 def mean_and_error(values: torch.Tensor) -> tuple[float, float]:
@@ -28,7 +28,8 @@ def mean_and_error(values: torch.Tensor) -> tuple[float, float]:
 def forecasts(noise=None, paths_per_draw=0, seed=0, draws=None):
     noise = noise or GaussianNoise(torch.tensor(0.5))
     return collected(
-        ForecastCollector(noise, LEVELS, True, paths_per_draw, seed), randn(5, 6, 4, 3) if draws is None else draws
+        GaussianPredictive(noise, LEVELS, forecasts=True, samples=True, paths_per_draw=paths_per_draw, seed=seed),
+        randn(5, 6, 4, 3) if draws is None else draws,
     )
 
 
@@ -47,9 +48,9 @@ def test_a_gaussian_forecast_s_parts_are_in_closed_form():
 def test_noise_of_the_windows_goes_into_variance_quantiles_and_paths():
     noise = GaussianNoise(torch.tensor([[0.1], [0.2], [0.3], [0.4]]), torch.tensor([0.0, 0.1, 1.0]))
     scale = torch.rand(6, 1, 3, generator=torch.Generator().manual_seed(2)) + 0.5
-    collector = ForecastCollector(noise, LEVELS, False, paths_per_draw=4000, seed=1)
+    collector = GaussianPredictive(noise, LEVELS, forecasts=True, paths_per_draw=4000, seed=1)
     collector.add(torch.zeros(6, 4, 3), scale)
-    out = collector.result()
+    out = collector.output()
     expected = torch.tensor([0.1, 0.2, 0.3, 0.4]).unsqueeze(1) * (scale.square() + torch.tensor([0.0, 0.1, 1.0]))
     torch.testing.assert_close(out.aleatoric_variance, expected)
     torch.testing.assert_close(
@@ -77,7 +78,8 @@ def test_the_split_of_paths_is_unbiased():
     elements = 3000
     centres = EPISTEMIC * randn(DRAWS, 1, elements, 1, 1)
     out = collected(
-        PathCollector(LEVELS, True, True), centres + ALEATORIC * randn(DRAWS, PATHS, elements, 1, 1, seed=1)
+        PathPredictive(LEVELS, samples=True, paths=True),
+        centres + ALEATORIC * randn(DRAWS, PATHS, elements, 1, 1, seed=1),
     )
     # clamping at zero is the user's good but a bias, so the unbiased parts are recomputed from what was kept
     paths = out.paths.unflatten(0, (DRAWS, PATHS))
@@ -92,14 +94,14 @@ def test_the_split_of_paths_is_unbiased():
 
 
 def test_paths_that_do_not_depend_on_the_draw_have_next_to_no_epistemic_part():
-    out = collected(PathCollector(LEVELS, False, False), randn(DRAWS, 200, 50, 4, 3))
+    out = collected(PathPredictive(LEVELS), randn(DRAWS, 200, 50, 4, 3))
     assert out.epistemic_variance.mean() < 0.005  # were the 1/K of the noise left in, it would be that
     assert out.samples is None and out.paths is None
 
 
 def test_quantiles_and_mean_are_those_of_all_paths():
     paths = randn(4, 5, 6, 3, 2)
-    out = collected(PathCollector(LEVELS, True, True), paths)
+    out = collected(PathPredictive(LEVELS, samples=True, paths=True), paths)
     assert torch.equal(out.paths, paths.flatten(0, 1))
     torch.testing.assert_close(out.quantiles, out.paths.quantile(torch.tensor(LEVELS), dim=0))
     torch.testing.assert_close(out.mean, out.paths.mean(0))
@@ -108,11 +110,11 @@ def test_quantiles_and_mean_are_those_of_all_paths():
 
 
 def test_the_mean_s_paths_alone_have_no_epistemic_part():
-    out = collected(PathCollector(LEVELS, False, False), randn(1, 50, 6, 3, 2))
+    out = collected(PathPredictive(LEVELS), randn(1, 50, 6, 3, 2))
     assert out.epistemic_variance.abs().max() == 0
     torch.testing.assert_close(out.aleatoric_variance, randn(1, 50, 6, 3, 2)[0].var(0))
 
 
 def test_one_path_a_draw_cannot_be_split():
     with pytest.raises(ValueError, match="paths_per_draw of two or more"):
-        PathCollector(LEVELS, False, True).add(torch.zeros(1, 6, 3, 2))
+        PathPredictive(LEVELS, paths=True).add(torch.zeros(1, 6, 3, 2))
