@@ -1,7 +1,8 @@
 """
-Batch normalisation's running statistics belong to the weights they were gathered under.
+Running statistics of batch normalisation, which belong to the weights that they were computed with.
 
-Training gathers them under draws; the mean needs its own, and so does each draw whose predictions are to be its own.
+Training computes them with drawn weights. The mean needs statistics of its own, and so does each draw for exact
+predictions.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ __all__ = [
 
 
 def has_running_statistics(model: nn.Module) -> bool:
-    """Whether any layer keeps running statistics."""
+    """Return whether any layer keeps running statistics."""
     return bool(_layers(model))
 
 
 class RunningStatistics:
-    """The running statistics in `model` as they were when this was made."""
+    """The running statistics of `model`, copied when this object was made."""
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = [buffer for layer in _layers(model) for buffer in layer.buffers(recurse=False)]
@@ -37,7 +38,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def restore(self, model: nn.Module | None = None) -> None:
-        """Put them back, or into a copy of the model."""
+        """Copy them back into the model, or into a copy of the model."""
         buffers = self._buffers if model is None else RunningStatistics(model)._buffers
         for buffer, value in zip(buffers, self._values, strict=True):
             buffer.copy_(value)
@@ -45,7 +46,7 @@ class RunningStatistics:
 
 @contextmanager
 def kept_running_statistics(model: nn.Module) -> Iterator[None]:
-    """After the `with`, whatever happens inside, the running statistics are what they were before it."""
+    """Restore the running statistics when the `with` block ends, whatever happened inside."""
     before = RunningStatistics(model)
     try:
         yield
@@ -53,13 +54,14 @@ def kept_running_statistics(model: nn.Module) -> Iterator[None]:
         try:
             before.restore()
         finally:
-            before.restore()  # should that have been interrupted
+            before.restore()  # again, in case the first was interrupted
 
 
 @contextmanager
 def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     """
-    Normalise by the batch but leave the running statistics alone: the second pass over a batch must not count twice.
+    Normalise by the batch without changing the running statistics: for a second pass over a batch, which must not
+    count twice.
     """
     layers = _layers(model)
     momenta = [m.momentum for m in layers]
@@ -85,11 +87,11 @@ def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def refresh_running_statistics(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> None:
     """
-    Gather the running statistics anew, under the weights in place and without dropout: averages over `batches`, which
-    are arguments of the model's forward. Layers that a caller keeps in evaluation mode stay as they are.
+    Compute the running statistics anew for the present weights, without dropout, as averages over `batches`, which are
+    arguments of the model's forward. Layers that a caller keeps in evaluation mode are not changed.
 
     Raises:
-        ValueError: there is no batch. The statistics are then, as after any error, those from before.
+        ValueError: there is no batch. After this or any other error the statistics are those from before.
     """
     before, modes = RunningStatistics(model), {m: m.training for m in model.modules()}
     model.train()

@@ -10,8 +10,8 @@ from hf_scorevi.batch_norm import (
     kept_running_statistics,
     refresh_running_statistics,
 )
-from hf_scorevi.training.statistics_batches import spread_batches
-from tests.tiny_models import Examples, arguments, images, tiny_resnet, tiny_vit
+from hf_scorevi.training.training_data import spread_batches
+from tests.tiny_models import arguments, images, tiny_resnet, tiny_vit
 
 
 class Normalising(nn.Module):
@@ -144,17 +144,17 @@ def test_each_draw_predicts_with_its_own_statistics(tmp_path):
 
 
 def test_batches_are_spread_over_the_data_and_leave_no_trace():
-    class Augmented(Examples):
+    class Augmented(list):
         def __getitem__(self, i):
             return {"i": torch.tensor(i), "noise": torch.rand(())}
 
-    data, state = Augmented(i=torch.arange(101)), torch.get_rng_state()
+    data, state = Augmented(range(101)), torch.get_rng_state()
     first, second = ([b for b in spread_batches(data, collate, 5, 4)] for _ in range(2))
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(torch.stack([b["noise"] for b in first]), torch.stack([b["noise"] for b in second]))
     assert torch.cat([b["i"] for b in first]).tolist() == list(range(0, 100, 5))
-    assert [len(b["i"]) for b in spread_batches(Augmented(i=torch.arange(3)), collate, 5, 4)] == [3]
-    assert [len(b["i"]) for b in spread_batches(Augmented(i=torch.arange(6)), collate, 5, 4)] == [5]
+    assert [len(b["i"]) for b in spread_batches(Augmented(range(3)), collate, 5, 4)] == [3]
+    assert [len(b["i"]) for b in spread_batches(Augmented(range(6)), collate, 5, 4)] == [5]
 
 
 def collate(rows):

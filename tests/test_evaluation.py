@@ -15,9 +15,10 @@ from transformers import ViTConfig, ViTImageProcessorPil
 
 import hf_scorevi.evaluation
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
-from hf_scorevi.evaluation import evaluate, load_images, logger
+from hf_scorevi.evaluation import evaluate, load_images
 from hf_scorevi.hub import StoredPosterior
 from hf_scorevi.image_data import InputError
+from hf_scorevi.labelled_data import logger
 from hf_scorevi.metrics import classification_metrics
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.forecasters import tiny_koopa, trained

@@ -1,4 +1,4 @@
-"""How q moves: score statistics, averaged curvature, the closed-form proximal step."""
+"""Inference, by which q moves: score statistics, averaged curvature, the closed-form proximal step."""
 
 from .closed_form import ClosedFormUpdate
 from .curvature import CurvatureAverage, positive_mean

@@ -17,13 +17,13 @@ from .update import PosteriorUpdate
 
 __all__ = ["ClosedFormUpdate"]
 
-# Beyond it a pooled ĥ says nothing anyway, and float32 ends.
+# A pooled ĥ of a larger variance is all noise, and float32 ends.
 _MAX_VARIANCE = 1e6
 
 
 class ClosedFormUpdate(PosteriorUpdate):
     """
-    Λ ← Λ · a(ĥ), with ĥ = (`likelihood_weight` · averaged curvature + 1/σ₀²)/Λ.
+    Set Λ ← Λ · a(ĥ) at each curvature step, with ĥ = (`likelihood_weight` · averaged curvature + 1/σ₀²)/Λ.
 
     κ rises with the variance v of a tensor's pooled ĥ, κ(1 + v), so that steps which noise could turn are shorter. A
     step that would leave the schedule's trust region ends at its bound, which is what a larger κ would make of it.
@@ -61,18 +61,18 @@ class ClosedFormUpdate(PosteriorUpdate):
         present = self.family.shards.mean(diagonal.double().cpu()).tolist()
         for i, prior in enumerate(self.prior.precision):
             caution = kappa * (1 + min(noise[i] / present[i] ** 2, _MAX_VARIANCE))
-            pieces = self.family.pieces(self.family.own(i))
+            pieces = self.family.pieces(self.family.stored(i))
             targets = self.average.targets(i, level[i], weight, prior)
-            for own, target in zip(pieces, targets, strict=True):
-                ratio = partial(self._ratio, kappa=caution, own=own)
-                self.family.scale_(own, self.family.relative_(own, target), ratio)
+            for stored, target in zip(pieces, targets, strict=True):
+                ratio = partial(self._ratio, kappa=caution, stored=stored)
+                self.family.scale_(stored, self.family.relative_(stored, target), ratio)
 
-    def _ratio(self, h: Tensor, kappa: float, own: Tensor) -> Tensor:
-        """a from ĥ, which is used up, for a piece of Λ."""
+    def _ratio(self, h: Tensor, kappa: float, stored: Tensor) -> Tensor:
+        """Return a, for a piece of Λ, from ĥ, which is overwritten."""
         bounds = self.schedule.ratio_bounds
         if self.inner_loop is None:
             return precision_ratio_(h, kappa, bounds)
-        return self.inner_loop.precision_ratio(h, kappa, own).clamp_(*bounds)
+        return self.inner_loop.precision_ratio(h, kappa, stored).clamp_(*bounds)
 
     def known(self) -> Callable[[int], Tensor] | None:
         return self.average.known()

@@ -22,13 +22,13 @@ __all__ = ["FORGETTING", "CurvatureAverage", "positive_mean"]
 # mean moves; polynomial weights forget the beginning, and still average over a constant share of the run (Shamir and
 # Zhang, ICML 2013), so that the average converges.
 FORGETTING = 3
-# What an absurd target is clipped to, so that float32 can hold it.
+# An absurd target is clipped to this, so that float32 can hold it.
 _LARGEST = 1e30
 
 
 def positive_mean(estimate: Tensor, error: Tensor | float) -> Tensor:
     """
-    The mean of a curvature that cannot be negative, given an unbiased `estimate` with standard deviation `error`.
+    Return the mean of a curvature that cannot be negative, from an unbiased `estimate` of standard deviation `error`.
 
     ½[x + √(x² + (8/π) e²)]: equal to the mean of a normal truncated at zero at x = 0 and for |x| ≫ e, smooth and
     close in between. A bad estimate thus keeps the posterior narrow (0.8 e or more), instead of opening it.
@@ -39,7 +39,7 @@ def positive_mean(estimate: Tensor, error: Tensor | float) -> Tensor:
 
 class CurvatureAverage:
     """
-    Running averages of curvature estimates x of the mean loss, in inverse squared units of the weights.
+    Keep running averages of curvature estimates x of the mean loss, in inverse squared units of the weights.
 
     Per tensor it keeps the mean of its pooled estimate (its level) and the variance of one such estimate; where a
     tensor has more than one number also their means and one noise variance for all. Variances come from innovations
@@ -59,7 +59,7 @@ class CurvatureAverage:
     @torch.no_grad()
     def update(self, estimates: list[Tensor]) -> None:
         """
-        Take in one estimate for each tensor; the tensors are used up.
+        Take in one estimate for each tensor, overwriting it.
 
         Raises:
             FloatingPointError: an estimate is not finite; nothing was changed.
@@ -88,7 +88,7 @@ class CurvatureAverage:
         self._shrinkage = None
 
     def _innovate_(self, x: Tensor, mean: Tensor, rate: float) -> Tensor:
-        """mean ← mean + rate (x − mean); returns the mean square of x − mean."""
+        """Set mean ← mean + rate (x − mean), and return the mean square of x − mean."""
         squares = []
         for piece, old in zip(self.family.pieces(x), self.family.pieces(mean), strict=True):
             squares.append(_square_sum(piece.sub_(old)))
@@ -96,11 +96,11 @@ class CurvatureAverage:
         return torch.stack(squares).double().sum() / max(x.numel(), 1)
 
     def _mean(self, parts: Iterable[Tensor]) -> Tensor:
-        """(tensors,) on the CPU, from a mean over each tensor or over this process's part of it."""
+        """Return (tensors,) on the CPU, from a mean over each tensor or over this process's part of it."""
         return self.family.shards.mean(torch.stack(list(parts)).cpu())
 
     def known(self) -> Callable[[int], Tensor] | None:
-        """The best unbiased guess of the i-th tensor's curvature, pool + w (own mean − pool), once there is one."""
+        """Return the best unbiased guess of the i-th tensor's curvature, pool + w (mean − pool), once there is one."""
         if not self.ready:
             return None
         if not self.detail:
@@ -114,7 +114,7 @@ class CurvatureAverage:
         return self.steps > 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything, as tensors; collective if weights are split."""
+        """Return all averages as tensors; collective if weights are split."""
         state = {
             "steps": torch.tensor(self.steps),
             "spread": torch.tensor(self.spread, dtype=torch.float64),
@@ -125,7 +125,7 @@ class CurvatureAverage:
         return state | {f"detail.{i}": self.family.shards.whole(i, mean) for i, mean in enumerate(self.detail)}
 
     def load_state_dict(self, state: dict[str, Tensor], devices: Sequence[torch.device]) -> None:
-        """The inverse of `state_dict`; `devices` are those of the tensors."""
+        """Take over what `state_dict` returned; `devices` are those of the tensors."""
         self.steps = int(state["steps"])
         self.spread = float(state["spread"])
         self.pool, self.pool_noise = state["pool"], state["pool_noise"]
@@ -136,17 +136,17 @@ class CurvatureAverage:
         self._shrinkage = None
 
     def error(self) -> Tensor:
-        """The standard deviation of each tensor's level, (tensors,)."""
+        """Return the standard deviation of each tensor's level, (tensors,)."""
         return (self.spread * self.pool_noise).sqrt()
 
     def level(self) -> Tensor:
-        """The curvature of each tensor, positive, float64 on the CPU."""
+        """Return the level of each tensor's curvature, positive, (tensors,) float64 on the CPU."""
         return positive_mean(self.pool, self.error())
 
     @torch.no_grad()
     def shrinkage(self) -> Tensor:
         """
-        The weight w in [0, 1) that each tensor's own means get against the pool.
+        Return the weight w in [0, 1) of each tensor's detailed means against the pool, (tensors,).
 
         1 − noise/between-variance would be the empirical-Bayes estimate. The noise counts double, so that a tensor
         gets detail only once the signal clearly exceeds what noise (or drift) could fake.
@@ -154,7 +154,7 @@ class CurvatureAverage:
         if self._shrinkage is None:
             noise = self.spread * self.detail_noise
             squares = self._mean(self._mean_square(mean) for mean in self.detail)
-            # The mean square of mean − pool·I; the mean's own level is the pool, but for rounding.
+            # The mean square of mean − pool·I; the level of the mean is the pool, but for rounding.
             rows = torch.tensor([mean.shape[-1] if self.family.is_matrix else 1 for mean in self.detail])
             between = (squares - self.pool.square() / rows).clamp_min(0)
             signal = (between - 2 * noise).clamp_min(0)
@@ -167,8 +167,8 @@ class CurvatureAverage:
 
     def targets(self, i: int, level: float, weight: float, prior: float) -> Iterator[Tensor]:
         """
-        weight · [(1 − w) level + w · own mean] + prior of tensor i, the own mean made positive too, in the family's
-        pieces, which are new; of shape () where it is one number for all weights of a piece.
+        Yield weight · [(1 − w) level + w · mean] + prior of tensor i, the detailed mean made positive too, in new
+        pieces as the family has them; of shape () where it is one number for all weights of a piece.
         """
         if not self.detail:
             yield torch.tensor(weight * level + prior, dtype=torch.float64)
@@ -180,8 +180,8 @@ class CurvatureAverage:
         rest = min(weight * (1 - w) * level + prior, _LARGEST)
         for mean in self.family.pieces(self.detail[i]):
             if w > 0:
-                own = self.family.spectral(mean, lambda x: positive_mean(x, error)).mul_(weight * w)
-                yield self.family.add_level_(own, rest)
+                detail = self.family.spectral(mean, lambda x: positive_mean(x, error)).mul_(weight * w)
+                yield self.family.add_level_(detail, rest)
             else:
                 yield self.family.constant(mean, rest)
 

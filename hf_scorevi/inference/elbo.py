@@ -10,7 +10,7 @@ to log σ, the KL to the prior taken analytically, is per weight
 For blocks Λ = R Rᵀ the same holds in the coordinates R(I + X), X lower triangular: the gradient by −X is the lower
 triangle of Ĥ − I, with Ĥ whitened by R.
 
-Sticking the landing drops the score of q's own parameters: the same gradients with the control variate of
+Sticking the landing drops the score of q's parameters: the same gradients with the control variate of
 `ScoreStatistic` that takes the likelihood's part of λ for known curvature. Where that is the truth, no noise is left.
 """
 
@@ -31,7 +31,7 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 class ElboUpdate(PosteriorUpdate):
     """
-    Adam on log σ (on X for blocks), with the learning rate of the mean.
+    Move log σ (X for blocks) by Adam, with the learning rate of the mean.
 
     Args:
         posterior, prior, likelihood_weight: see `PosteriorUpdate`.
@@ -46,7 +46,7 @@ class ElboUpdate(PosteriorUpdate):
         self.family: ClosedFormFamily = posterior.family
         self.stick_the_landing = stick_the_landing
         self.steps = 0
-        self.first = [torch.zeros_like(self.family.own(i)) for i in range(len(posterior.params))]
+        self.first = [torch.zeros_like(self.family.stored(i)) for i in range(len(posterior.params))]
         self.second = [torch.zeros_like(first) for first in self.first]
 
     def _move_precision(self, curvature: list[Tensor], learning_rate: float) -> None:
@@ -57,13 +57,13 @@ class ElboUpdate(PosteriorUpdate):
         bias = [1 - beta**self.steps for beta in _BETAS]
         tensors = zip(curvature, self.prior.precision, self.first, self.second, strict=True)
         for i, (value, prior, first, second) in enumerate(tensors):
-            own = self.family.own(i)
-            target = self.family.add_level_(value.to(own).mul_(self.likelihood_weight), prior)
-            gradient = self.family.add_level_(self.family.relative_(own, target), -1)
+            stored = self.family.stored(i)
+            target = self.family.add_level_(value.to(stored).mul_(self.likelihood_weight), prior)
+            gradient = self.family.add_level_(self.family.relative_(stored, target), -1)
             first.lerp_(gradient, 1 - _BETAS[0])
             second.lerp_(gradient.square(), 1 - _BETAS[1])
             step = (first / bias[0]).div_((second / bias[1]).sqrt_().add_(_EPS))
-            self.family.shift_log_std_(own, step.mul_(learning_rate))
+            self.family.shift_log_std_(stored, step.mul_(learning_rate))
 
     def known(self) -> Callable[[int], Tensor] | None:
         if not self.stick_the_landing:

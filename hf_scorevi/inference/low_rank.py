@@ -28,12 +28,14 @@ from .update import PosteriorUpdate
 
 __all__ = ["LowRankUpdate"]
 
-# What a statistic is clipped to, so that its square is finite.
+# A statistic is clipped to this, so that its square is finite.
 _LARGEST = 1e18
 
 
 class LowRankUpdate(PosteriorUpdate):
     """
+    Move d and U by the steps above.
+
     Args:
         posterior, prior, likelihood_weight: see `PosteriorUpdate`.
         schedule: κ over the curvature steps, to which R + u/(1 + η) is added, η the closed form's forgetting.
@@ -55,7 +57,7 @@ class LowRankUpdate(PosteriorUpdate):
         self.steps += 1
         for i, (value, prior) in enumerate(zip(curvature, self.prior.precision, strict=True)):
             value = value.mul_(self.likelihood_weight).add_(self.family.identity_form(i, prior))
-            value = value.sub_(self.family.own_form(i)).clamp_(-_LARGEST, _LARGEST)
+            value = value.sub_(self.family.as_curvature(i)).clamp_(-_LARGEST, _LARGEST)
             self._move(i, value[:, 0], value[:, 1:], growing + value.shape[1] - 1)
 
     def _move(self, i: int, by_diagonal: Tensor, by_factor: Tensor, kappa: float) -> None:

@@ -1,9 +1,9 @@
 """
-The noise variance of a Gaussian likelihood, known or learned.
+The variance of the observation noise of a Gaussian likelihood, known or learned.
 
-For given q the ELBO is largest, in closed form, at σ² = E_q[mean squared residual], whatever the temperature. Training
-passes, whose weights are draws of q, give samples of it. They are averaged as curvature is, with polynomial weights
-that forget the beginning (`FORGETTING`).
+For given q the ELBO is largest, in closed form, at σ² = E_q[mean squared residual], whatever the posterior's
+temperature. Training passes, whose weights are draws of q, sample it. These samples are averaged as curvature is, with
+polynomial weights that forget the beginning (`FORGETTING`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .curvature import FORGETTING
 
 __all__ = ["GRANULARITIES", "NoiseVariance"]
 
-# What has a variance of its own, and how many dimensions of an output, from the right, tell it apart.
+# For each granularity, how many dimensions of an output, from the right, have variances apart.
 GRANULARITIES = {"model": 0, "channel": 1, "horizon": 2, "element": 2}
 # Of the mean variance: a constant channel, which is forecast exactly, must not outweigh all others.
 _SMALLEST = 1e-4
@@ -29,7 +29,7 @@ class NoiseVariance:
     residual) + const, where the weights have the mean one.
 
     Args:
-        granularity: what has a variance of its own: the `"model"` as a whole, each `"channel"` (last dimension), each
+        granularity: of the variances, one for the `"model"` as a whole, each `"channel"` (last dimension), each
             step of the `"horizon"` (last but one), or each `"element"` (both).
         value: the variance, if it is known.
         learned: whether `update` moves it.
@@ -47,17 +47,17 @@ class NoiseVariance:
 
     @property
     def scale(self) -> float:
-        """½ mean 1/σ², between mean squared residual and negative log-likelihood; of σ² = 1 if it is not known."""
+        """½ mean 1/σ², the factor from mean squared residual to negative log-likelihood; ½ if σ² is not known."""
         return 0.5 if self.value is None else 0.5 * self.value.reciprocal().mean().item()
 
     @property
     def log_normaliser(self) -> float:
-        """½ mean log 2πσ², which the negative log-likelihood has beside the residuals, in nats."""
+        """½ mean log 2πσ², the part of the negative log-likelihood without residuals, in nats."""
         logarithm = 0.0 if self.value is None else self.value.log().mean().item()
         return 0.5 * (logarithm + math.log(2 * math.pi))
 
     def weights(self, like: Tensor) -> Tensor | None:
-        """Of the squared residuals, on the device of `like`; `None` if all weigh the same."""
+        """Return the weights of squared residuals, on the device of `like`; `None` if all weigh the same."""
         if self.value is None or not self.value.dim():
             return None
         inverse = self.value.reciprocal()
@@ -87,22 +87,22 @@ class NoiseVariance:
         self._passes += 1
 
     def observed(self) -> list[Tensor]:
-        """The mean over the passes since the last `update`, live, to be averaged over processes."""
+        """Return the mean over the passes since the last `update`, live, to be averaged over processes."""
         if self._sum is None or not self.learned:
             return []
         self._sum, self._passes = self._sum / self._passes, 1
         return [self._sum]
 
     def forget_observed(self) -> None:
-        """Of passes that no `update` followed: the step was not taken."""
+        """Drop what passes have left that no `update` followed: the step was not taken."""
         self._sum, self._passes = None, 0
 
     def update(self) -> None:
         """Move σ² by what was observed since the last time; what is not finite is left out."""
-        found, self._sum = self._sum, None
-        if not self.learned or found is None:
+        total, self._sum = self._sum, None
+        if not self.learned or total is None:
             return
-        estimate = (found / self._passes).double().cpu()
+        estimate = (total / self._passes).double().cpu()
         self._passes = 0
         if not bool(estimate.isfinite().all()):
             return
@@ -113,12 +113,12 @@ class NoiseVariance:
         self.steps += 1
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a resumed run continues from."""
+        """Return the tensors from which a resumed run continues."""
         state = {"steps": torch.tensor(self.steps), "passes": torch.tensor(self._passes)}
         optional = {"value": self.value, "sum": self._sum}
         return state | {name: value for name, value in optional.items() if value is not None}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """Take over what `state_dict` returned."""
         self.steps, self._passes = int(state["steps"]), int(state["passes"])
         self.value, self._sum = state.get("value"), state.get("sum")

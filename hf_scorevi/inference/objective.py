@@ -29,7 +29,7 @@ def score_matching_loss(
     mean: Tensor, precision: Tensor, samples: Tensor, scores: Tensor, weight: Tensor | float, probabilities: Tensor
 ) -> Tensor:
     """
-    Σ_b p_b Σ_i W_i (∇log q(θ_b) − ŝ_b)_i² for q = N(mean, diag 1/precision).
+    Return Σ_b p_b Σ_i W_i (∇log q(θ_b) − ŝ_b)_i² for q = N(mean, diag 1/precision).
 
     Args:
         mean: m, shape (D,).
@@ -44,7 +44,7 @@ def score_matching_loss(
 
 
 def gaussian_kl(mean: Tensor, precision: Tensor, other_mean: Tensor, other_precision: Tensor) -> Tensor:
-    """KL(N(mean, 1/precision) ‖ N(other_mean, 1/other_precision)) in nats; shapes (D,), precisions also ()."""
+    """Return KL(N(mean, 1/precision) ‖ N(other_mean, 1/other_precision)) in nats; shapes (D,), precisions also ()."""
     ratio = other_precision / precision
     return 0.5 * (ratio + other_precision * (mean - other_mean).square() - 1 - ratio.log()).sum()
 
@@ -62,7 +62,7 @@ def proximal_objective(
     probabilities: Tensor | None = None,
 ) -> Tensor:
     """
-    The objective at q = N(mean, 1/precision), a scalar that is differentiable in both.
+    Return the objective at q = N(mean, 1/precision), a scalar that is differentiable in both.
 
     Args:
         frozen_mean, frozen_precision: of q_t, from which `samples` were drawn.
@@ -98,7 +98,7 @@ def gradient_update(
     probabilities: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """
-    One outer iteration as the paper has it: `steps` inner steps of a torch optimizer from q_t, samples reused.
+    Run one outer iteration as the paper has it: `steps` inner steps of a torch optimizer from q_t, samples reused.
 
     It moves (m − m_t)√λ_t and log λ, so that one learning rate serves whatever the units of the weights.
 
@@ -141,7 +141,7 @@ def gradient_update(
 @dataclass(frozen=True)
 class InnerLoop:
     """
-    `update="gradient"` of the trainer: Adam on log a, a = λ/λ_t, from a = 1, on the objective above.
+    The inner loop of `update="gradient"`: Adam on log a, a = λ/λ_t, from a = 1, on the objective above.
 
     There the mean is the user's optimizer's, and the samples enter through the averaged ĥ alone: per weight, what is
     minimised is W λ_t (a − ĥ)² + 4κ KL at c = 0. For blocks a and ĥ are eigenvalues relative to Λ_t.
@@ -159,7 +159,7 @@ class InnerLoop:
 
     def precision_ratio(self, h: Tensor, kappa: float, precision: Tensor) -> Tensor:
         """
-        a after the inner steps, in the shape of ĥ.
+        Return a after the inner steps, in the shape of ĥ.
 
         Args:
             precision: λ_t, used for norm `"none"` alone.

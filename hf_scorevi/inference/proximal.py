@@ -20,13 +20,13 @@ _NEWTON_STEPS = 60
 
 
 def objective(a: Tensor, c: Tensor, h: Tensor, g: Tensor, kappa: float) -> Tensor:
-    """The objective above, without its constant: what the steps below minimise. Shapes broadcast."""
+    """Return the objective above without its constant, which the steps below minimise. Shapes broadcast."""
     return (a - h) ** 2 + (c - g) ** 2 + 2 * kappa * (a + c**2 / a - 1 - a.log())
 
 
 def precision_ratio(h: Tensor, kappa: float) -> Tensor:
     """
-    a = λ/λ_t with the second-order term b² dropped: a = ½ [(ĥ−κ) + √((ĥ−κ)² + 4κ)].
+    Return a = λ/λ_t with the second-order term b² dropped: a = ½ [(ĥ−κ) + √((ĥ−κ)² + 4κ)].
 
     Positive for every ĥ: the proximal term is also the barrier.
 
@@ -42,7 +42,7 @@ def precision_ratio(h: Tensor, kappa: float) -> Tensor:
 
 def precision_ratio_(h: Tensor, kappa: float, bounds: tuple[float, float]) -> Tensor:
     """
-    `precision_ratio` kept within `bounds`, in the memory of `h` and two more of its size, without a gradient.
+    Return `precision_ratio` kept within `bounds`, in the memory of `h` and two more of its size, without a gradient.
 
     With s = |u| + √(u² + 4κ) it is 2κ/s + max(u, 0) for either sign of u, without cancellation.
     """
@@ -54,10 +54,10 @@ def precision_ratio_(h: Tensor, kappa: float, bounds: tuple[float, float]) -> Te
 
 def precision_ratio_with_shift(h: Tensor, g: Tensor, kappa: float) -> Tensor:
     """
-    a = λ/λ_t of the exact joint minimiser over mean and precision (the b² term kept), to rounding.
+    Return a = λ/λ_t of the exact joint minimiser over mean and precision (the b² term kept), to rounding.
 
     The condition F(a) = a − ĥ + κ (1 − ĝ²/(a+2κ)² − 1/a) is increasing and concave in a > 0, and the root without b²
-    lies left of its own: Newton's method from there is monotone and needs no safeguard.
+    lies left of this one: Newton's method from there is monotone and needs no safeguard.
     """
     a = precision_ratio(h, kappa)
     for _ in range(_NEWTON_STEPS):
@@ -72,5 +72,5 @@ def precision_ratio_with_shift(h: Tensor, g: Tensor, kappa: float) -> Tensor:
 
 
 def mean_step(g: Tensor, a: Tensor, kappa: float) -> Tensor:
-    """√λ_t (m − m_t) = ĝ/(a + 2κ): the mean's part of the step, in units of q_t's standard deviation."""
+    """Return √λ_t (m − m_t) = ĝ/(a + 2κ): the mean's part of the step, in units of q_t's standard deviation."""
     return g / (a + 2 * kappa)

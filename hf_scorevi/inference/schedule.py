@@ -1,4 +1,4 @@
-"""How strong the proximal term is, over the curvature steps."""
+"""The strength of the proximal term over the curvature steps."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ __all__ = ["ScoreStatistic"]
 
 class ScoreStatistic:
     """
-    ½(g₊ − g₋)ε of pairs, or gε of single samples, summed over passes, from the gradients that accumulate in `.grad`,
-    with no copy of them.
+    Sum ½(g₊ − g₋)ε of pairs, or gε of single samples, over passes, from the gradients that accumulate in `.grad`, with
+    no copy of them.
 
     With G₀, G₁, G₂ the accumulated gradient before a pair, between its passes, and after it, the statistic is linear
     in each: ½[(G₁ − G₀) − (G₂ − G₁)]ε = (−½G₀ + G₁ − ½G₂)ε. So `before`, `between` and `after` only correlate what
@@ -32,7 +32,7 @@ class ScoreStatistic:
 
     Args:
         pairs: whether each sample is run as an antithetic pair.
-        known: gives the curvature of the mean loss as known so far for the i-th tensor, as the family takes it.
+        known: returns the curvature of the mean loss as known so far for the i-th tensor, in the family's form.
     """
 
     def __init__(self, posterior: Posterior, pairs: bool, known: Callable[[int], Tensor] | None = None) -> None:
@@ -62,7 +62,7 @@ class ScoreStatistic:
 
     @torch.no_grad()
     def _center_gradient(self, seed: int, share: float) -> None:
-        """g → g − C(θ − m): without the part of a single sample's noise that is known (a pair has none)."""
+        """Subtract C(θ − m), the part of a single sample's noise that is known, from g (a pair has none)."""
         assert self._known is not None
         posterior = self._posterior
         for number, bucket in enumerate(posterior.buckets):
@@ -90,21 +90,21 @@ class ScoreStatistic:
     def _add(self, index: list[int], values: list[Tensor], weight: float) -> None:
         for i, value in zip(index, values, strict=True):
             total = self._sums[i]
-            # The value may be a view of the flat noise: the sum needs memory of its own.
+            # The value may be a view of the flat noise: the sum needs other memory.
             self._sums[i] = value * weight if total is None else total.add_(value, alpha=weight)
 
     @torch.no_grad()
-    def curvature(self, scale: float) -> list[Tensor]:
+    def curvature(self, factor: float) -> list[Tensor]:
         """
-        The estimate of the loss's curvature, scale·½(g₊ − g₋)εᵀΛ^½ or scale·gεᵀΛ^½, for each tensor in the family's
-        form: its mean over the tensor (`isotropic`), per weight (`diagonal`), …. A tensor that never had a gradient
-        has curvature zero.
+        Return the estimate of the loss's curvature, factor·½(g₊ − g₋)εᵀΛ^½ or factor·gεᵀΛ^½, for each tensor in the
+        family's form: its mean over the tensor (`isotropic`), per weight (`diagonal`), …. A tensor that never had a
+        gradient has curvature zero.
 
         Args:
-            scale: turns the sum into a mean over passes; also undoes a gradient scaler's factor.
+            factor: turns the sum into a mean over passes; also undoes a gradient scaler's factor.
         """
         family, params = self._posterior.family, self._posterior.params
-        means = [None if total is None else total.mul_(scale) for total in self._sums]
+        means = [None if total is None else total.mul_(factor) for total in self._sums]
         curvature = [
             family.curvature(i, mean, p.device) for i, (mean, p) in enumerate(zip(means, params, strict=True))
         ]

@@ -1,4 +1,4 @@
-"""What moves a posterior's precisions, whatever the objective: statistics in, Λ moved."""
+"""The interface of an update, which moves a posterior's precisions whatever the objective: statistics in, Λ moved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PRIOR = "prior."
 
 class PosteriorUpdate(ABC):
     """
-    Moves Λ given estimates of the loss's curvature, and the prior's scale by empirical Bayes.
+    Move Λ by estimates of the loss's curvature, and the prior's standard deviations by empirical Bayes.
 
     Args:
         likelihood_weight: N_eff per unit of loss: the log-likelihood is −`likelihood_weight` · (mean loss).
@@ -30,11 +30,11 @@ class PosteriorUpdate(ABC):
     @torch.no_grad()
     def step(self, curvature: list[Tensor], learning_rate: float) -> None:
         """
-        One step.
+        Take one step.
 
         Args:
             curvature: estimates of the mean loss's second derivatives, one tensor each (see `ScoreStatistic`).
-            learning_rate: of the mean's optimizer at this step, for objectives that have no step size of their own.
+            learning_rate: of the mean's optimizer at this step, for objectives without a step size.
 
         Raises:
             FloatingPointError: an estimate is not finite; nothing was changed.
@@ -48,24 +48,24 @@ class PosteriorUpdate(ABC):
 
     @abstractmethod
     def known(self) -> Callable[[int], Tensor] | None:
-        """The curvature that `ScoreStatistic` may use as a control variate, by position of the tensor."""
+        """Return the curvature of the i-th tensor, a control variate for `ScoreStatistic`; `None` if there is none."""
 
     @abstractmethod
     def shrinkage(self) -> Tensor | None:
-        """Weight of a tensor's own detail against its pool, shape (tensors,); `None` if nothing is shrunk."""
+        """Return the weight of each tensor's detail against its pool, (tensors,); `None` if nothing is shrunk."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a resumed run needs besides the weights and their precisions; collective if weights are split."""
+        """Return what a resumed run needs besides weights and precisions; collective if weights are split."""
         return {_PRIOR + name: value for name, value in self.prior.state_dict(self.posterior).items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """Take over what `state_dict` returned."""
         prior = {name.removeprefix(_PRIOR): value for name, value in state.items() if name.startswith(_PRIOR)}
         self.prior.load_state_dict(prior, self.posterior)
 
 
 def mean_square_shift(posterior: Posterior, prior: GaussianPrior) -> list[float]:
-    """mean (m − μ)² of each tensor; one wait for the device."""
+    """Return mean (m − μ)² of each tensor; one wait for the device."""
     shifts: list[Tensor] = []
     for index in posterior.buckets:
         shifts += [s.cpu() for s in prior.mean_square_shift([posterior.params[i].detach() for i in index], index)]

@@ -1,4 +1,4 @@
-"""What q(θ) is: families, prior, which weights, noise, temperature."""
+"""The posterior q(θ): families, prior, which weights, draws, temperature."""
 
 from .config import PosteriorConfig
 from .divergence import kl_to_prior, mean_variance, posterior_figures

@@ -1,4 +1,4 @@
-"""What a user chooses about the posterior: `PosteriorConfig`."""
+"""`PosteriorConfig`: the posterior, its prior and the likelihood's scale, as a user chooses them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class PosteriorConfig:
         prior_std (`float` or `"auto"`, defaults to `"auto"`):
             Standard deviation of the prior, in units of the weights. `"auto"`: one a tensor, by empirical Bayes.
         temperature (`float` or `"auto"`, defaults to `"auto"`):
-            The likelihood enters with `num_data / temperature` terms. 1 is Bayes' rule; smaller is a colder, more
+            Temperature of the posterior (that of `calibrate` is of the predictive's logits): the likelihood enters
+            with `num_data / temperature` terms. 1 is Bayes' rule; smaller is a colder, more
             concentrated posterior. `"auto"`: `min(1, num_data / (c · number of Bayesian weights))`, without which the
             KL of many weights outweighs few data and the posterior collapses onto the prior; c is 10 for forecasters,
             which are usually trained from random weights, and otherwise 1.
@@ -106,7 +107,7 @@ class PosteriorConfig:
             self.noise_variance = real_number("noise_variance", self.noise_variance, *PRECISION_RANGE, otherwise)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values; a callable `target` becomes `"custom"` (the stored keys say what it chose)."""
+        """Return the fields as JSON values; a callable `target` becomes `"custom"`, for the stored keys to show."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         if callable(self.target):
             values["target"] = "custom"
@@ -118,7 +119,12 @@ class PosteriorConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PosteriorConfig:
-        """The inverse of `to_dict`. Unknown fields are an error that names them."""
+        """
+        Return the configuration that `to_dict` has made `values` of.
+
+        Raises:
+            ValueError: unknown fields, which are named, or values that no configuration may have.
+        """
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"Unknown fields in the posterior's configuration: {', '.join(unknown)}.")

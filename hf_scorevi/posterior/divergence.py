@@ -1,4 +1,4 @@
-"""KL(q‖p) between the posterior and its prior, and the figures that tell a healthy posterior."""
+"""KL(q‖p) between the posterior and its prior, and the figures that show a healthy posterior."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _AT_PRIOR = 0.05
 
 @torch.no_grad()
 def kl_to_prior(posterior: Posterior, prior: GaussianPrior, mean_square_shift: list[float]) -> float:
-    """KL(q‖p) in nats: Σ_j ½[λ₀ tr Λ⁻¹ + λ₀ ‖m−μ‖² − D + log det Λ − D log λ₀], given mean (m−μ)² of each tensor."""
+    """
+    Return KL(q‖p) = Σ_j ½[λ₀ tr Λ⁻¹ + λ₀ ‖m−μ‖² − D + log det Λ − D log λ₀] in nats; `mean_square_shift` is the mean
+    (m−μ)² of each tensor.
+    """
     total = 0.5 * posterior.log_det()
     tensors = zip(posterior.shards.sizes, mean_variance(posterior), prior.precision, mean_square_shift, strict=True)
     for size, variance, prior_precision, shift in tensors:
@@ -28,13 +31,15 @@ def kl_to_prior(posterior: Posterior, prior: GaussianPrior, mean_square_shift: l
 
 @torch.no_grad()
 def mean_variance(posterior: Posterior) -> list[float]:
-    """The mean variance of each tensor's weights."""
+    """Return the mean variance of each tensor's weights."""
     return _mean(posterior, [posterior.family.mean_variance(i) for i in range(len(posterior.params))]).tolist()
 
 
 @torch.no_grad()
 def posterior_figures(posterior: Posterior, prior: GaussianPrior) -> dict[str, float]:
     """
+    Return figures over all weights; collective if these are split.
+
     `std_relative_mean`, `std_relative_spread`: σ over the tensor's root-mean-square weight, its mean and standard
     deviation over all weights. `share_at_prior`: share of weights whose precision is within 5 % of the prior's.
     """
@@ -58,5 +63,5 @@ def posterior_figures(posterior: Posterior, prior: GaussianPrior) -> dict[str, f
 
 
 def _mean(posterior: Posterior, values: list[float]) -> Tensor:
-    """Over whole weights, from means over this process's parts."""
+    """Return means over whole weights from means over this process's parts."""
     return posterior.shards.mean(torch.tensor(values, dtype=torch.float64))

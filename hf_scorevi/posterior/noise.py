@@ -1,5 +1,5 @@
 """
-Counter-based noise: a pure function of its key.
+Counter-based noise of weights: a pure function of its key.
 
 No generator is kept and the global random state is never touched, so a resumed run draws what the uninterrupted one
 would have drawn, and data order and dropout stay what they are without us.
@@ -23,7 +23,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix(*key: int) -> int:
-    """A 63-bit seed from integers, by chaining the finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
+    """Return a 63-bit seed from integers, by chaining the finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
     state = 0x9E3779B97F4A7C15
     for part in key:
         state = (state ^ (index(part) & _MASK)) * 0x9E3779B97F4A7C15 & _MASK
@@ -34,13 +34,13 @@ def mix(*key: int) -> int:
 
 
 def draw_seed(seed: int, draw: int) -> int:
-    """The seed of the `draw`-th posterior draw under the user's `seed`; trainer and `BayesianModel` share it."""
+    """Return the seed of posterior draw number `draw` under the user's `seed`, in trainer and `BayesianModel`."""
     return mix(PREDICTION_STREAM, seed, draw)
 
 
 def standard_normal(shapes: Sequence[Sequence[int]], device: torch.device, seed: int) -> list[Tensor]:
     """
-    Standard normal float32 noise in `shapes`, as views of one flat draw: one kernel, whatever the number of tensors.
+    Return standard normal float32 noise in `shapes`, views of one flat draw: one kernel for any number of tensors.
     """
     generator = torch.Generator(device=device).manual_seed(seed)
     sizes = [math.prod(shape) for shape in shapes]

@@ -32,7 +32,7 @@ class Posterior:
 
     Attributes:
         params: the weights; of those that FSDP2 has split (`follow`), this process's part.
-        shards: which part that is.
+        shards: the part of each that this process holds.
         after_change: called whenever draws or the mean have been written into the weights.
     """
 
@@ -50,25 +50,25 @@ class Posterior:
         self.buckets = _buckets(self.params, self.shards.sizes)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The weights by name, as the model has them: whole, or distributed."""
+        """Return the weights by name, as the model has them: whole, or distributed."""
         return dict(zip(self.names, self._parameters, strict=True))
 
     def grad(self, i: int) -> Tensor | None:
-        """The gradient that has accumulated on the i-th of `params`, live."""
+        """Return the gradient that has accumulated on the i-th of `params`, live."""
         grad = self._parameters[i].grad
         return None if grad is None else local(grad)
 
     @torch.no_grad()
     def follow(self, model: nn.Module) -> bool:
         """
-        Take up the weights that now stand under the same names in `model`, whose parameters FSDP2 has replaced by
-        distributed ones; precisions are split likewise. Collective if it has; returns whether it has.
+        Take up the weights that now stand under the same names in `model`, whose parameters FSDP2 may have replaced by
+        distributed ones, split the precisions likewise, and return whether it has. Collective if it has.
 
         Raises:
             ValueError: the family's factors cannot be split.
         """
-        found = named_parameters(model)
-        parameters = [found[name] for name in self.names]
+        present = named_parameters(model)
+        parameters = [present[name] for name in self.names]
         if all(p is q for p, q in zip(parameters, self._parameters, strict=True)):
             return False
         self._bind(parameters)
@@ -83,7 +83,8 @@ class Posterior:
     @classmethod
     def initialise(cls, params: dict[str, nn.Parameter], config: PosteriorConfig) -> Posterior:
         """
-        Concentrated on the present weights: std `config.init_std` times each tensor's root-mean-square weight.
+        Return a posterior concentrated on the present weights, with a standard deviation of `config.init_std` times
+        each tensor's root-mean-square weight.
 
         Raises:
             InputError: a weight cannot have a factor of the family, is not finite, shares memory with itself
@@ -139,7 +140,7 @@ class Posterior:
         return {name: self.family.diagonal(i) for i, name in enumerate(self.names)}
 
     def state(self) -> list[tuple[str, str, Tensor]]:
-        """The live tensors that make up Λ, each with its weight's name and the family's suffix."""
+        """Return the live tensors that make up Λ, each with its weight's name and the family's suffix."""
         return [
             (name, suffix, value)
             for suffix, values in self.family.state().items()
@@ -147,7 +148,7 @@ class Posterior:
         ]
 
     def whole_state(self) -> list[tuple[str, str, Tensor]]:
-        """As `state`, for whole weights; collective if they are split."""
+        """Return `state` for whole weights; collective if they are split."""
         return [
             (name, suffix, self.shards.whole(i, value))
             for suffix, values in self.family.state().items()
@@ -156,12 +157,12 @@ class Posterior:
 
     @torch.no_grad()
     def score(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """∇ log q = −Λ(θ − m) at the weights `values`, in the order and shapes of `params`."""
+        """Return ∇ log q = −Λ(θ − m) at the weights `values`, in the order and shapes of `params`."""
         return [self.family.multiply(i, m - x) for i, (m, x) in enumerate(zip(self.mean, values, strict=True))]
 
     @torch.no_grad()
     def log_prob(self, values: Sequence[Tensor]) -> float:
-        """log q at the weights `values`, in nats."""
+        """Return log q at the weights `values`, in nats."""
         terms = []
         for i, (score, m, x) in enumerate(zip(self.score(values), self.mean, values, strict=True)):
             terms.append(self.family.log_det(i) + (score * (x - m)).sum(dtype=torch.float64).item())
@@ -171,17 +172,17 @@ class Posterior:
         return self.shards.total(torch.tensor(terms, dtype=torch.float64)).sum().item()
 
     def log_det(self) -> float:
-        """log det Λ of all weights together; collective if they are split."""
+        """Return log det Λ of all weights together; collective if they are split."""
         return self._total([self.family.log_det(i) for i in range(len(self.params))])
 
     @torch.no_grad()
     def entropy(self) -> float:
-        """In nats."""
+        """Return the entropy of q in nats; collective if the weights are split."""
         return 0.5 * (self.num_weights * (1 + math.log(2 * math.pi)) - self.log_det())
 
     @torch.no_grad()
     def kl(self, other: Posterior) -> float:
-        """KL(self‖other) in nats, for another posterior of the same family over tensors of the same shapes."""
+        """Return KL(self‖other) in nats, for another posterior of the same family over tensors of the same shapes."""
         if type(self.family) is not type(other.family):
             raise ValueError(f"KL of a {self.family.name} to a {other.family.name} posterior is not implemented.")
         terms = []
@@ -193,14 +194,14 @@ class Posterior:
         return self._total(terms)
 
     def to_params_device(self) -> None:
-        """Follow the weights after they were moved."""
+        """Move the precisions to where the weights are."""
         self.buckets = _buckets(self.params, self.shards.sizes)
         self.family.to_params_device(self.params)
 
     def bucket_noise(self, seed: int, number: int) -> list[Tensor]:
         """
-        The standard normal ε of `seed` for the tensors of one bucket. Of split weights, this process's part of what
-        one process would draw, so that no result depends on how they are split.
+        Return the standard normal ε of `seed` for the tensors of one bucket. Of split weights it is this process's
+        part of what one process would draw, so that no result depends on how they are split.
         """
         index = self.buckets[number]
         shapes = [self._parameters[i].shape for i in index]
@@ -219,6 +220,8 @@ class Posterior:
 
     def require_mean(self) -> None:
         """
+        Do nothing if the weights are the mean.
+
         Raises:
             RuntimeError: a draw stands in the weights.
         """
@@ -227,9 +230,9 @@ class Posterior:
 
     def sampled(self, seed: int, scale: float = 1.0) -> Drawn:
         """
-        The model with weights of one draw, θ = m + scale·Λ^(−½)ε, inside the `with`; the mean, bit for bit, after it,
-        whatever happens inside. Draws stand in the weights themselves, as training needs it; to predict, a `Twin` has
-        them in its own.
+        Return a context in which the weights are one draw, θ = m + scale·Λ^(−½)ε; after the `with` they are the mean,
+        bit for bit, whatever happens inside. Draws stand in the weights themselves, as training needs it; to predict,
+        a `Twin` has weights apart.
 
         Raises:
             RuntimeError: a draw is in place already, and another would be made around it.
@@ -259,7 +262,7 @@ class Posterior:
             self._drawn = None
 
     def changed(self) -> None:
-        """To be called whenever weights were written."""
+        """Let caches know that weights were written; call it whenever they were."""
         torch.clear_autocast_cache()  # or a surrounding autocast would go on with the weights it has cast before
         self.after_change()
 
@@ -308,7 +311,7 @@ class Drawn:
 
     @torch.no_grad()
     def flip_(self) -> None:
-        """θ → 2m − θ: the antithetic draw, m − Λ^(−½)ε."""
+        """Turn θ into 2m − θ: the antithetic draw, m − Λ^(−½)ε."""
         params = self._posterior.params
         torch._foreach_neg_(params)
         torch._foreach_add_(params, self._mean, alpha=2)
@@ -317,9 +320,9 @@ class Drawn:
 
 def weight_scales(params: Sequence[Tensor], shards: Shards | None = None) -> list[float]:
     """
-    The scale of each tensor, its root-mean-square weight; for a tensor of zeros (a fresh bias, a fresh LoRA B), or of
-    what rounding makes of zeros, that of all weights together, and 0.02, the usual initialisation, if those are zero
-    too. With `shards`, `params` are parts.
+    Return the scale of each tensor, its root-mean-square weight; for a tensor of zeros (a fresh bias, a fresh LoRA B),
+    or of what rounding makes of zeros, that of all weights together, and 0.02, the usual initialisation, if those are
+    zero too. With `shards`, `params` are parts.
     """
     if any(p.is_meta for p in params):  # FSDP's RAM-efficient loading, not in the first process: see `follow`
         return [1.0] * len(params)
@@ -337,13 +340,13 @@ def _nothing() -> None:
 
 
 def _buckets(params: Sequence[Tensor], sizes: Sequence[int]) -> list[list[int]]:
-    """Runs of neighbouring tensors on one device, of at most `_BUCKET_ELEMENTS` elements or of one tensor."""
+    """Return runs of neighbouring tensors on one device, of at most `_BUCKET_ELEMENTS` elements or of one tensor."""
     buckets: list[list[int]] = []
     size = 0
-    for i, (p, own) in enumerate(zip(params, sizes, strict=True)):
-        if not buckets or size + own > _BUCKET_ELEMENTS or p.device != params[i - 1].device:
+    for i, (p, elements) in enumerate(zip(params, sizes, strict=True)):
+        if not buckets or size + elements > _BUCKET_ELEMENTS or p.device != params[i - 1].device:
             buckets.append([])
             size = 0
         buckets[-1].append(i)
-        size += own
+        size += elements
     return buckets

@@ -17,7 +17,7 @@ def select_parameters(
     model: nn.Module, target: Target = "trainable", exclude: Sequence[str] | None = None
 ) -> dict[str, nn.Parameter]:
     """
-    The weights of `model` that get a posterior, by name, in the model's order; a tied weight once.
+    Return the weights of `model` that get a posterior, by name, in the model's order; a tied weight once.
 
     A pattern chooses a parameter if it equals, or globs, the parameter's name or the name of a module that holds it,
     whole or from a dot on: `"classifier"`, `"vit.layers.11.*"`, `"q_proj"`, `"*.bias"`.
@@ -49,11 +49,11 @@ def select_parameters(
 
 
 def _matched(model: nn.Module, patterns: Sequence[str], field: str, trainable: set[str] | None) -> set[str]:
-    """Names of the parameters that any pattern matches; a pattern that matches nothing (usable) is an error."""
+    """Return the names of the parameters that any pattern matches; one that matches nothing usable is an error."""
     # A tied weight has several names; any of them chooses it, under the first.
     first = {id(p): name for name, p in model.named_parameters()}
     names = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
-    found: set[str] = set()
+    chosen: set[str] = set()
     for pattern in patterns:
         hits = {first_name for name, first_name in names.items() if _matches(name, pattern)}
         if not hits:
@@ -65,14 +65,14 @@ def _matched(model: nn.Module, patterns: Sequence[str], field: str, trainable: s
             raise ValueError(
                 f"{field} pattern {pattern!r} matches only frozen weights; set requires_grad on them first."
             )
-        found |= hits
-    if not found:
+        chosen |= hits
+    if not chosen:
         raise ValueError(f"{field} is an empty list; leave it out, or name some weights.")
-    return found
+    return chosen
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether `pattern` globs the parameter's name or that of a module that holds it, whole or from a dot on."""
+    """Return whether `pattern` globs the name of the parameter or of a module around it, whole or from a dot on."""
     parts = name.split(".")
     return any(
         fnmatchcase(".".join(parts[start:end]), pattern) for end in range(1, len(parts) + 1) for start in range(end)

@@ -1,4 +1,4 @@
-"""Weights that FSDP2 splits over processes: which rows of each a process holds, and what holds for the whole."""
+"""Weights that FSDP2 splits over processes: the rows of each that a process holds, and sums over the whole."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Shards", "local", "named_parameters"]
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this process holds, sharing its memory: the tensor itself, unless it is a DTensor."""
+    """Return the part of a tensor that this process holds, sharing its memory: all of it, unless it is a DTensor."""
     return tensor.to_local() if dist.is_available() and isinstance(tensor, DTensor) else tensor
 
 
 def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """By the names that they had before torch.compile and FSDP's activation checkpointing put theirs into them."""
+    """Return the weights by name, less what torch.compile and FSDP's activation checkpointing put into the names."""
     parts = "_checkpoint_wrapped_module.", "_orig_mod."
     return {name.replace(parts[0], "").replace(parts[1], ""): p for name, p in model.named_parameters()}
 
@@ -69,28 +69,28 @@ class Shards:
         return values.cpu()
 
     def mean(self, values: Tensor) -> Tensor:
-        """Means over each weight from the means over the parts, (tensors,) float64 on the CPU."""
+        """Return means over each weight from the means over the parts, (tensors,) float64 on the CPU."""
         if self._group is None:
             return values
         return self._sum(torch.where(self._share > 0, self._share * values, 0.0))
 
     def total(self, values: Tensor) -> Tensor:
-        """Sums over each weight from the sums over the parts, (tensors,) float64 on the CPU."""
+        """Return sums over each weight from the sums over the parts, (tensors,) float64 on the CPU."""
         return values if self._group is None else self._sum(values * self._once)
 
     def every(self, condition: bool) -> bool:
-        """Whether it holds in every process."""
+        """Return whether the condition holds in every process."""
         return condition if self._group is None else bool(self._sum(torch.tensor(float(not condition))) == 0)
 
     def part(self, i: int, whole: Tensor) -> Tensor:
-        """This process's rows of a tensor of the i-th weight's shape, as a view; a scalar is its own part."""
+        """Return this process's rows of a tensor of the i-th weight's shape, as a view; of a scalar, itself."""
         if self._group is None or not self._split[i] or not whole.dim():
             return whole
         start = min(self._rank * -(-self.shapes[i][0] // self._world), self.shapes[i][0])
         return whole.narrow(0, start, self._lengths[i])
 
     def whole(self, i: int, part: Tensor) -> Tensor:
-        """The inverse of `part`: gathered from all processes, on the CPU, where it takes no room from training."""
+        """Return the whole of which `part` is the part, gathered on the CPU, where it takes no room from training."""
         if self._group is None or not self._split[i] or not part.dim():
             return part
         rows = -(-self.shapes[i][0] // self._world)
@@ -101,7 +101,7 @@ class Shards:
         return gathered[: self.shapes[i][0]].cpu()
 
     def share_(self, tensor: Tensor) -> Tensor:
-        """Everyone's becomes the first process's, in place."""
+        """Set every process's tensor to the first one's, in place, and return it."""
         if self._group is not None:
             moved = tensor.to(self._device)
             dist.broadcast(moved, 0)
@@ -110,7 +110,7 @@ class Shards:
 
 
 def _common_group(params: Sequence[DTensor]) -> dist.ProcessGroup | None:
-    """The processes that `params` are split over."""
+    """Return the processes that `params` are split over, `None` if they are not."""
     group = None
     for p in params:
         sharded = [i for i, placement in enumerate(p.placements) if not placement.is_replicate()]

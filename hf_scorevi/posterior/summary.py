@@ -1,4 +1,4 @@
-"""How wide a posterior is, tensor by tensor: what a model card shows."""
+"""The width of a posterior, tensor by tensor, for the model card."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TensorSummary(NamedTuple):
 
 @torch.no_grad()
 def summarise(posterior: Posterior) -> list[TensorSummary]:
-    """A summary of each tensor, in the order of `posterior.names`; collective if the weights are split."""
+    """Return a summary of each tensor, in the order of `posterior.names`; collective if the weights are split."""
     norms = torch.stack([norm.double().cpu() for norm in torch._foreach_norm(posterior.params)])
     sizes = posterior.shards.sizes
     squares = posterior.shards.total(norms.square()).tolist()

@@ -1,4 +1,4 @@
-"""How much the likelihood weighs: the temperature rule."""
+"""The temperature of the posterior, by which the likelihood weighs."""
 
 __all__ = ["FORECASTER_OBSERVATIONS", "OBSERVATIONS_PER_WEIGHT", "resolve_temperature"]
 
@@ -12,7 +12,7 @@ def resolve_temperature(
     temperature: float | str, num_data: int, num_weights: int, observations_per_weight: int = OBSERVATIONS_PER_WEIGHT
 ) -> float:
     """
-    The temperature T; the likelihood then enters with `num_data / T` terms.
+    Return the temperature T of the posterior; the likelihood then enters with `num_data / T` terms.
 
     `"auto"`: T = min(1, num_data / (c · num_weights)), c pseudo-observations a weight. The KL of `num_weights` weights
     has to compete with a mean log-likelihood of order one; at T = 1 with far more weights than data, the ELBO itself

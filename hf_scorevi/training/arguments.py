@@ -21,34 +21,17 @@ _PROXIMALS = ("forward", "reverse")
 @dataclass
 class ScoreVITrainingArguments(TrainingArguments):
     """
-    Everything `transformers.TrainingArguments` takes, and:
+    Everything that `transformers.TrainingArguments` takes, and:
 
     Args:
-        objective (`str`, defaults to `"score"`):
-            What moves the posterior: `"score"`, score matching with a proximal penalty (arXiv 2602.05873). The
-            baselines `"elbo"` (ADVI, Bayes by Backprop) and `"elbo_stl"` (sticking the landing) move it by Adam on
-            log σ at every step, with the mean's learning rate.
-        antithetic (`bool`, defaults to `False`):
-            For the ELBO baselines: run each sample as a pair ±ε, at twice the cost. Curvature steps of `"score"`
-            always do.
-        update (`str`, defaults to `"closed_form"`):
-            How its minimiser is found: `"closed_form"`, or `"gradient"`, the paper's `inner_steps` steps of Adam (for
-            a `low_rank` posterior, which has one way, leave the default).
+        > For everybody
+
         curvature_interval (`int`, defaults to 10):
-            Every so many optimizer steps each micro-batch is run twice, at +ε and −ε, and the precisions move: a
-            fraction `1 / curvature_interval` more time. Steps between are one forward and one backward.
+            Optimizer steps from one curvature step to the next. On a curvature step each micro-batch is run twice, at
+            +ε and −ε, and the precisions move: a fraction `1 / curvature_interval` more time. Steps between are one
+            forward and one backward.
         mc_samples (`int`, defaults to 1):
             Weight samples per micro-batch and step; each costs a forward and a backward.
-        proximal_weight (`float`, defaults to 2.0):
-            κ, how strongly a new posterior is held to the last one.
-        proximal_growth (`float`, defaults to 0.0):
-            What κ grows by at each curvature step.
-        proximal (`str`, defaults to `"forward"`):
-            For `update="gradient"`: the proximal term is KL(q_t‖q), or KL(q‖q_t) with `"reverse"`.
-        score_norm (`str`, defaults to `"precision"`):
-            For `update="gradient"`: the norm of the score's error, weighted by 1/λ_t, or not at all with `"none"`.
-        inner_steps (`int`, defaults to 10), inner_learning_rate (`float`, defaults to 0.05):
-            For `update="gradient"`: steps of Adam on log λ at each curvature step.
         share_noise (`bool`, defaults to `False`):
             Use one draw of the weights for all micro-batches and processes of an optimizer step, so that the result
             does not depend on how its batch is split. Fresh draws are better: more samples for nothing.
@@ -56,7 +39,40 @@ class ScoreVITrainingArguments(TrainingArguments):
             Declare that a loss of your own (`compute_loss_func`, an overridden `compute_loss`, that of a module you
             wrote) is the mean over its micro-batch of a negative log-likelihood in nats. Without it such a loss is
             compared, in the first steps, with the cross-entropy or squared error of the model's outputs, and refused
-            where it is another. `PosteriorConfig(num_data=...)` says of how many terms, if not one an example.
+            where it is another. `PosteriorConfig(num_data=...)` declares the number of terms, if not one an example.
+
+        > For the curvature steps
+
+        proximal_weight (`float`, defaults to 2.0):
+            κ, how strongly a new posterior is held to the last one.
+        proximal_growth (`float`, defaults to 0.0):
+            Growth of κ per curvature step.
+        update (`str`, defaults to `"closed_form"`):
+            How the minimiser of a curvature step is found: `"closed_form"`, or `"gradient"`, the paper's `inner_steps`
+            steps of Adam. Leave the default for a `low_rank` posterior, which has a single way.
+
+        > For `update="gradient"`
+
+        inner_steps (`int`, defaults to 10):
+            Steps of Adam on log λ at each curvature step.
+        inner_learning_rate (`float`, defaults to 0.05):
+            Learning rate of these steps.
+        proximal (`str`, defaults to `"forward"`):
+            The proximal term: KL(q_t‖q), or KL(q‖q_t) with `"reverse"`.
+        score_norm (`str`, defaults to `"precision"`):
+            The norm of the score's error: weighted by 1/λ_t, or not at all with `"none"`.
+
+        > For the ELBO baselines
+
+        objective (`str`, defaults to `"score"`):
+            What moves the posterior: `"score"`, score matching with a proximal penalty (arXiv 2602.05873). The
+            baselines `"elbo"` (ADVI, Bayes by Backprop) and `"elbo_stl"` (sticking the landing) move it by Adam on
+            log σ at every step, with the mean's learning rate.
+        antithetic (`bool`, defaults to `False`):
+            For the baselines: run each sample as a pair ±ε, at twice the cost. Curvature steps of `"score"` always do.
+
+        > For evaluation
+
         eval_num_samples (`int`, defaults to 16):
             Posterior draws that `evaluate()` and `predict()` average over.
         batch_norm_batches (`int`, defaults to 50):
@@ -68,29 +84,32 @@ class ScoreVITrainingArguments(TrainingArguments):
             `batch_norm_batches` more forward passes an evaluation.
     """
 
-    objective: str = field(default="score", metadata={"help": "What moves the posterior: score, elbo or elbo_stl."})
-    antithetic: bool = field(default=False, metadata={"help": "Pairs at every step, for the ELBO baselines."})
-    update: str = field(default="closed_form", metadata={"help": "How the step is solved: closed_form or gradient."})
     curvature_interval: int = field(
         default=10, metadata={"help": "Optimizer steps from one curvature step (+1 pass each way) to the next."}
     )
     mc_samples: int = field(default=1, metadata={"help": "Weight samples per micro-batch and step."})
-    proximal_weight: float = field(default=2.0, metadata={"help": "Proximal weight kappa."})
-    proximal_growth: float = field(default=0.0, metadata={"help": "Growth of kappa per curvature step."})
-    proximal: str = field(
-        default="forward", metadata={"help": "Proximal term of update=gradient: forward or reverse."}
-    )
-    score_norm: str = field(default="precision", metadata={"help": "Norm of update=gradient: precision or none."})
-    inner_steps: int = field(default=10, metadata={"help": "Inner steps of update=gradient."})
-    inner_learning_rate: float = field(default=0.05, metadata={"help": "Adam's learning rate in update=gradient."})
     share_noise: bool = field(
         default=False, metadata={"help": "One weight draw for all micro-batches and processes of a step."}
     )
     loss_is_likelihood: bool = field(
         default=False, metadata={"help": "A loss of your own is the mean of a negative log-likelihood in nats."}
     )
-    eval_num_samples: int = field(default=16, metadata={"help": "Posterior draws that evaluation averages over."})
 
+    proximal_weight: float = field(default=2.0, metadata={"help": "Proximal weight kappa."})
+    proximal_growth: float = field(default=0.0, metadata={"help": "Growth of kappa per curvature step."})
+    update: str = field(default="closed_form", metadata={"help": "How the step is solved: closed_form or gradient."})
+
+    inner_steps: int = field(default=10, metadata={"help": "Inner steps of update=gradient."})
+    inner_learning_rate: float = field(default=0.05, metadata={"help": "Adam's learning rate in update=gradient."})
+    proximal: str = field(
+        default="forward", metadata={"help": "Proximal term of update=gradient: forward or reverse."}
+    )
+    score_norm: str = field(default="precision", metadata={"help": "Norm of update=gradient: precision or none."})
+
+    objective: str = field(default="score", metadata={"help": "What moves the posterior: score, elbo or elbo_stl."})
+    antithetic: bool = field(default=False, metadata={"help": "Pairs at every step, for the ELBO baselines."})
+
+    eval_num_samples: int = field(default=16, metadata={"help": "Posterior draws that evaluation averages over."})
     batch_norm_batches: int = field(
         default=50, metadata={"help": "Training batches for batch normalisation's statistics; 0 leaves them alone."}
     )
@@ -130,7 +149,7 @@ class ScoreVITrainingArguments(TrainingArguments):
             )
 
     def inner_loop(self) -> InnerLoop | None:
-        """The inner loop of `update="gradient"`, None for the closed form."""
+        """Return the inner loop of `update="gradient"`, `None` for the closed form."""
         if self.update == "closed_form":
             return None
         return InnerLoop(self.inner_steps, self.inner_learning_rate, self.score_norm, self.proximal)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Which way the metric is better by which the best model, the end of a training or a learning rate is chosen."""
+"""The direction of the metric that chooses the best model, ends a training early, or lowers the learning rate."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ logger = logging.get_logger(__name__)
 
 def direction_of(metric: str) -> tuple[bool, bool]:
     """
-    Whether a greater `metric_for_best_model` is better, and whether that is only assumed: of a metric of the user's
-    own, or of one of several data sets, whose names nobody knows yet.
+    Return whether a greater `metric_for_best_model` is better, and whether that is only assumed: for a metric that the
+    user computes, or one of several data sets, whose names nobody knows yet.
 
     Raises:
         ValueError: it is a figure of which neither more nor less is better.
@@ -35,8 +35,8 @@ def direction_of(metric: str) -> tuple[bool, bool]:
 
 def settle_direction(args: ScoreVITrainingArguments, datasets: Collection[str]) -> None:
     """
-    What was assumed of `args.metric_for_best_model` becomes certain, now that the names of the `datasets` that are
-    evaluated are known. A metric of the user's own is taken as transformers takes it, with a warning.
+    Make certain what was assumed of `args.metric_for_best_model`, now that the names of the evaluated `datasets` are
+    known. A metric that the user computes is taken as transformers takes it, with a warning.
 
     Raises:
         ValueError: as `direction_of`; or the metric is called like one of ours and is none.
@@ -70,6 +70,6 @@ def _known(metric: str, figure: Figure) -> bool:
 
 
 def _by_ending(metric: str) -> bool | None:
-    """That of the figure with whose name the metric's ends."""
-    found = [figure for name, figure in FIGURES.items() if metric.endswith(f"_{name}")]
-    return max(found, key=lambda figure: len(figure.name)).greater_is_better if found else None
+    """Return the direction of the figure with whose name the metric's ends, `None` if there is none."""
+    figures = [figure for name, figure in FIGURES.items() if metric.endswith(f"_{name}")]
+    return max(figures, key=lambda figure: len(figure.name)).greater_is_better if figures else None

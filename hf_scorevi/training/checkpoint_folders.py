@@ -53,34 +53,34 @@ _TRIES, _PAUSE = 10, 0.01
 
 
 def checkpoint_name(step: int) -> str:
-    """Of the checkpoint after `step` steps."""
+    """Return the name of the checkpoint after `step` steps."""
     return f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
 def last_checkpoint(run_dir: str | os.PathLike[str]) -> str | None:
     """
-    The checkpoint in `run_dir` to resume from: that of the most steps of the run that wrote there last, whose numbers
-    may be smaller than those of an earlier run. `None` if there is none.
+    Return the checkpoint in `run_dir` to resume from: that of the most steps of the run that wrote there last, whose
+    numbers may be smaller than those of an earlier run. `None` if there is none.
 
     A folder without a trainer's state is none: `enable_jit_checkpoint` makes one to mark that it has begun to write.
     """
-    found = [path for path in _checkpoints(Path(run_dir)) if (path / TRAINER_STATE_NAME).is_file()]
-    return str(found[-1]) if found else None
+    checkpoints = [path for path in _checkpoints(Path(run_dir)) if (path / TRAINER_STATE_NAME).is_file()]
+    return str(checkpoints[-1]) if checkpoints else None
 
 
 def next_run(run_dir: Path) -> int:
-    """The number of a run that begins to write into `run_dir`."""
+    """Return the number of a run that begins to write into `run_dir`."""
     return 1 + max(map(_run, _checkpoints(run_dir)), default=0)
 
 
 def workspace_name(step: int) -> str:
-    """Of a new workspace; all processes of a run have to agree on it."""
+    """Return the name of a new workspace; all processes of a run have to agree on it."""
     return f"{_INCOMPLETE}{step}-{uuid4().hex[:12]}"
 
 
 @contextmanager
 def workspace(run_dir: Path, name: str) -> Iterator[Path]:
-    """A folder of that name in `run_dir`, locked. What it still holds at the end is given back or deleted."""
+    """Make a folder of that name in `run_dir`, locked; at the end its contents are put back or deleted."""
     recover(run_dir)
     path = run_dir / name
     for _ in range(_TRIES if _LOCKS else 1):
@@ -97,7 +97,7 @@ def workspace(run_dir: Path, name: str) -> Iterator[Path]:
 
 
 def recover(run_dir: Path) -> None:
-    """Put right what killed runs have left in `run_dir`: what they were about to replace is back, the rest is gone."""
+    """Put back what killed runs were about to replace in `run_dir`, and delete what else they have left."""
     for left in sorted(run_dir.glob(f"{_INCOMPLETE}*")):
         if left.is_dir() and not left.is_symlink() and (lock := _lock(left)) is not None:
             try:
@@ -108,8 +108,8 @@ def recover(run_dir: Path) -> None:
 
 def publish(folder: Path, final: Path) -> None:
     """
-    Give a complete `folder` of a workspace its name, on disk too. What has that name already, a checkpoint of an
-    earlier run or of one that writes at the same time, is deleted once the new one stands.
+    Move a complete `folder` of a workspace to its name, on disk too. One that has that name already, of an earlier run
+    or of one that writes at the same time, is deleted once the new one stands.
     """
     for path in folder.rglob("*"):
         _flush(path)
@@ -129,24 +129,24 @@ def rotate(run_dir: Path, limit: int | None, keep: Iterable[str | None], workspa
     if not limit or limit < 1:
         return
     spared = {Path(folder).resolve() for folder in keep if folder is not None}
-    found = _checkpoints(run_dir)
-    excess = len(found) - max(limit, len(spared))
-    for folder in [folder for folder in found if folder.resolve() not in spared][: max(excess, 0)]:
+    checkpoints = _checkpoints(run_dir)
+    excess = len(checkpoints) - max(limit, len(spared))
+    for folder in [folder for folder in checkpoints if folder.resolve() not in spared][: max(excess, 0)]:
         _delete(folder, workspace)
 
 
 def _checkpoints(run_dir: Path) -> list[Path]:
-    """From the oldest to the newest."""
-    found = []
+    """Return the checkpoints of a folder, from the oldest to the newest."""
+    numbered = []
     for path in run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         step = path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
         if step.isascii() and step.isdecimal() and path.is_dir():
-            found.append((_run(path), int(step), path))
-    return [path for *_, path in sorted(found)]
+            numbered.append((_run(path), int(step), path))
+    return [path for *_, path in sorted(numbered)]
 
 
 def _run(checkpoint: Path) -> int:
-    """The number of the run that wrote it, 0 if that is not recorded."""
+    """Return the number of the run that wrote a checkpoint, 0 if that is not recorded."""
     try:
         with safe_open(checkpoint / STATE_NAME, "pt") as state:
             return int((state.metadata() or {}).get(RUN, 0))
@@ -155,7 +155,7 @@ def _run(checkpoint: Path) -> int:
 
 
 def _moved(folder: Path, final: Path) -> bool:
-    """Whether `folder` could be moved to `final`; not if something is there."""
+    """Move `folder` to `final`, and return whether it could be: not if something is there."""
     try:
         os.rename(folder, final)
     except OSError as error:
@@ -166,7 +166,7 @@ def _moved(folder: Path, final: Path) -> bool:
 
 
 def _delete(path: Path, workspace: Path) -> None:
-    """Take the name away first: a checkpoint that is half deleted must not look like one."""
+    """Delete a file or folder, its name first: a checkpoint that is half deleted must not look like one."""
     doomed = workspace / f"deleted-{uuid4().hex}"
     try:
         os.rename(path, doomed)
@@ -179,7 +179,7 @@ def _delete(path: Path, workspace: Path) -> None:
 
 
 def _clear(workspace: Path) -> None:
-    """Give back what was to be replaced, if nothing has taken its place; delete the rest."""
+    """Put back what was to be replaced, if nothing has taken its place; delete the rest."""
     replaced = workspace / _REPLACED
     for path in replaced.glob("*"):
         final = workspace.parent / path.name
@@ -192,8 +192,8 @@ def _clear(workspace: Path) -> None:
 
 def _lock(folder: Path) -> int | None:
     """
-    A descriptor that keeps `folder` from others until it is closed, by the end of the process at the latest. `None` if
-    somebody else has it, if it is gone, or if the file system has no locks.
+    Return a descriptor that keeps `folder` from others until it is closed, by the end of the process at the latest.
+    `None` if somebody else has it, if it is gone, or if the file system has no locks.
     """
     if not _LOCKS:
         return None

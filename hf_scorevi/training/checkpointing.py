@@ -1,4 +1,4 @@
-"""What a training checkpoint holds beyond the mean and its optimizer, and loading that is exact."""
+"""A training checkpoint beyond the mean and its optimizer: state, posterior, record of the run; exact loading."""
 
 from __future__ import annotations
 
@@ -11,21 +11,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import TrainerState
+from transformers import Trainer, TrainerState
 from transformers.trainer_callback import ExportableState
 
 from ..errors import PosteriorCheckpointError
-from ..hub import StoredPosterior, load_posterior, write_aside
+from ..hub import StoredPosterior, describe_data, load_posterior, write_aside
 from ..inference import NoiseVariance, PosteriorUpdate
 from ..posterior import Posterior
 from .checkpoint_folders import RUN, STATE_NAME
 
-__all__ = [
-    "load_posterior_into",
-    "load_state",
-    "record_callbacks",
-    "save_state",
-]
+__all__ = ["load_posterior_into", "load_state", "record_callbacks", "save_state", "training_record"]
 
 _NOISE = "noise."
 
@@ -38,10 +33,11 @@ def save_state(
     run: int = 0,
 ) -> None:
     """
-    Averages, counters, the prior and the noise, which a resumed run continues from. All processes call it, one writes.
+    Write averages, counters, prior and observation noise, from which a resumed run continues; called by all processes.
 
     Args:
-        run: number of the run, of those that have written into the folder of `folder`.
+        write: whether this process is the one that writes.
+        run: number of the run among those that have written checkpoints beside `folder`.
     """
     values = update.state_dict()
     if noise is not None:
@@ -52,7 +48,12 @@ def save_state(
 
 
 def load_state(folder: str | os.PathLike[str], update: PosteriorUpdate, noise: NoiseVariance | None = None) -> None:
-    """The inverse of `save_state`."""
+    """
+    Load into `update` and `noise` what `save_state` has written.
+
+    Raises:
+        PosteriorCheckpointError: there is no such state, or it cannot be read.
+    """
     path = Path(folder) / STATE_NAME
     if not path.is_file():
         raise PosteriorCheckpointError(
@@ -74,7 +75,12 @@ def load_state(folder: str | os.PathLike[str], update: PosteriorUpdate, noise: N
 
 @torch.no_grad()
 def load_posterior_into(posterior: Posterior, folder: str | os.PathLike[str], model: nn.Module) -> StoredPosterior:
-    """Copy the precisions stored in `folder` into the live `posterior`; they must be over the same weights."""
+    """
+    Copy the precisions stored in `folder` into the live `posterior`, and return what is recorded with them.
+
+    Raises:
+        PosteriorCheckpointError: they are over other weights, or of another family or rank.
+    """
     stored, record = load_posterior(folder, model)
     if stored.names != posterior.names:
         difference = sorted(set(stored.names) ^ set(posterior.names))
@@ -88,21 +94,50 @@ def load_posterior_into(posterior: Posterior, folder: str | os.PathLike[str], mo
         )
     index = {name: i for i, name in enumerate(posterior.names)}
     parts = [posterior.shards.part(index[name], value) for name, _, value in stored.state()]
-    own = [value for *_, value in posterior.state()]
-    if any(a.shape != b.shape for a, b in zip(own, parts, strict=True)):
+    live = [value for *_, value in posterior.state()]
+    if any(a.shape != b.shape for a, b in zip(live, parts, strict=True)):
         raise PosteriorCheckpointError(
             f"The posterior in {folder} has another rank than this trainer's; give the same PosteriorConfig(rank=...)."
         )
-    for value, part in zip(own, parts, strict=True):
+    for value, part in zip(live, parts, strict=True):
         value.copy_(part)
     return record
 
 
 def record_callbacks(state: TrainerState, candidates: Iterable[Any]) -> None:
-    """Put into `state` what callbacks that keep a state of their own need to resume."""
+    """Put the states of those `candidates` that have one into `state`, to be resumed from."""
     latest: dict[str, list[Any]] = {}
     for callback in candidates:
         if isinstance(callback, ExportableState):
             latest.setdefault(type(callback).__name__, []).append(callback.state())
-    for name, found in latest.items():
-        state.stateful_callbacks[name] = found if len(found) > 1 else found[0]  # type: ignore[call-overload,index]
+    for name, states in latest.items():
+        state.stateful_callbacks[name] = states if len(states) > 1 else states[0]  # type: ignore[call-overload,index]
+
+
+def training_record(trainer: Trainer) -> dict[str, Any]:
+    """
+    Return data, optimizer and hardware of a run, for its model card: JSON values, `None` for what is not known. Names
+    are those of the Hub: no path of this machine and no token is among them.
+    """
+    args, model = trainer.args, trainer.accelerator.unwrap_model(trainer.model)
+    config = getattr(model, "config", None)
+    base = getattr(config, "_name_or_path", None)
+    dataset = trainer.train_dataset
+    try:
+        size: int | None = len(dataset)  # type: ignore[arg-type]
+    except TypeError:  # none, or a stream
+        size = None
+    mixed = trainer.accelerator.mixed_precision
+    return {
+        "base_model": base if base and not Path(base).exists() else None,
+        "dataset": describe_data(dataset)["dataset"] if dataset is not None else None,
+        "train_examples": size,
+        "epochs": None if trainer.state.epoch is None else round(trainer.state.epoch, 2),
+        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "learning_rate": args.learning_rate,
+        "optimizer": str(getattr(args.optim, "value", args.optim)),
+        "lr_scheduler": str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)),
+        "mixed_precision": None if mixed == "no" else mixed,
+        "device": torch.cuda.get_device_name() if args.device.type == "cuda" else args.device.type,
+        "processes": args.world_size,
+    }

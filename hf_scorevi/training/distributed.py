@@ -1,4 +1,4 @@
-"""What ordinary data parallelism does not do by itself: averaging more than gradients, and FSDP2 in our rhythm."""
+"""Additions to ordinary data parallelism: averages of more than gradients, and FSDP2's gradients after each pass."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def average_(tensors: Sequence[Tensor]) -> None:
 
 
 def reoptimize(optimizer: torch.optim.Optimizer, names: Sequence[Sequence[str]], model: nn.Module) -> None:
-    """Let the optimizer's groups hold the weights that now have these names in `model`."""
+    """Put the weights that now have these names in `model` into the optimizer's groups."""
     while hasattr(optimizer, "optimizer"):  # Accelerate's wrapper
         optimizer = optimizer.optimizer
-    found = named_parameters(model)
+    params = named_parameters(model)
     for group, members in zip(optimizer.param_groups, names, strict=True):
-        group["params"] = [found[name] for name in members]
+        group["params"] = [params[name] for name in members]
 
 
 def reshard(model: nn.Module) -> None:

@@ -1,205 +1,203 @@
-"""Metrics of the posterior predictive and of the mean, from what the evaluation loop gathers."""
+"""One evaluation: the predictions and figures of a data set, computed batch by batch and draw by draw."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
-from typing import Any
+from collections import deque
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from torch import Tensor
-from transformers import EvalPrediction
-from transformers.trainer_pt_utils import nested_concat
+import torch
+from torch import Tensor, nn
 
-from ..metrics import bin_confidences, classification_metrics, reliability_bins, summary_from_scores
-from ..metrics.chunks import row_chunks
-from ..metrics.class_bins import class_bins
-from ..metrics.functions.adaptive_ece import error_of_confidences
+from ..batch_norm import RunningStatistics, kept_running_statistics
+from ..errors import InputError
+from ..heads import Head
+from ..predictive import Keep, Predictive, evaluated_predictive
+from .evaluation_figures import EvaluationFigures
+from .grouping import GroupedBatches
 
-__all__ = ["CalibrationMetrics", "Outputs", "draw_counts", "is_classification", "together", "users_part"]
+if TYPE_CHECKING:
+    from .evaluating import EvaluatingTrainer
 
-_BINS = 15
+__all__ = ["Evaluated", "EvaluationRun", "draw_counts"]
 
-
-class Outputs(tuple[Any, ...]):
-    """
-    What an evaluation makes of a batch: outputs of the predictive and of the mean, what each example contributes to
-    the figures, and what `predict` has to tell besides; then, until it is gathered, a classifier's labels (else an
-    empty table); last, if there is one, what the user's `preprocess_logits_for_metrics` has made.
-    """
+# Limits of a group of batches, which share each draw so that making it costs little compared with the passes: their
+# number, the bytes of their inputs on the device, and those of the tables averaged over draws.
+_GROUP_BATCHES, _GROUP_BYTES, _TABLE_BYTES = 64, 1 << 28, 1 << 24
 
 
 def draw_counts(num_samples: int) -> list[int]:
-    """The numbers of draws after which a classifier is judged: powers of two below `num_samples`, and it."""
+    """
+    Return the numbers of draws at which figures of classes are computed: powers of two below `num_samples`, and
+    `num_samples`.
+    """
     return [2**i for i in range((num_samples - 1).bit_length())] + [num_samples]
 
 
-def is_classification(outputs: Any, labels: Any) -> bool:
-    """Whether `outputs` have the shape of logits (batch, classes) and `labels` that of class numbers (batch,)."""
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        return False
-    return labels is None or (labels.ndim == 1 and "int" in str(labels.dtype))
-
-
-def together(batches: list[Any]) -> Any:
-    """Arrays of all batches, or tuples of such, as the evaluation loop puts them together."""
-    if isinstance(batches[0], tuple):
-        return tuple(together(list(parts)) for parts in zip(*batches, strict=True))
-    if len({batch.shape[1:] for batch in batches}) == 1:
-        return np.concatenate(batches)
-    return reduce(nested_concat, batches)
-
-
-class CalibrationMetrics:
+@dataclass
+class Evaluated:
     """
-    The trainer's `compute_metrics`: accuracy, NLL, ECE, Brier of the predictive, or the scores of a regression or
-    forecaster; the same with `mean_` of the mean; and the user's own `compute_metrics` on the predictive's outputs.
-
-    A classifier's tables of probabilities, (examples, classes), are taken in batch by batch (`take`): of the mean's
-    nothing is kept but what the figures need, a few numbers an example and sums by class, and of the predictive's too
-    where the user's `preprocess_logits_for_metrics` has said what else is wanted.
+    A batch while the draws are averaged.
 
     Attributes:
-        independent: the outputs are logits of independent yes-or-no labels, each of which counts as an example of two
-            classes.
-        scores: the names of what each example of a regression or forecaster was scored by.
-        found: of the last call what an `Evaluation` records, if it had figures.
-        names: of the figures that the last call has added to the user's own.
+        head: of the model.
+        inputs: from the loader.
+        labels: of the batch, as `Trainer` returns them; `None` if there are none.
+        target: the labels or numbers that the predictive is scored against.
+        predictive: collects the draws.
+        scores: of each example, by the number of draws.
+        mean_scores: scores under the mean's weights alone; `None` without a target.
+        mean: log probabilities of the mean, (B, K), of a classifier.
+        losses: of the draws.
     """
 
-    def __init__(self, user: Callable[[EvalPrediction], dict[str, Any]] | None) -> None:
-        self.user = user
-        self.begin()
+    head: Head
+    inputs: dict[str, Any]
+    labels: Any
+    target: Any
+    predictive: Predictive
+    mean_scores: Tensor | None
+    mean: Tensor | None
+    scores: list[Tensor] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
 
-    def begin(self, scores: tuple[str, ...] = (), independent: bool = False) -> None:
-        """Forget the last evaluation."""
-        self.scores, self.independent = scores, independent
-        self.found: dict[str, Any] | None = None
-        self.names: set[str] = set()
-        self._class_gaps: dict[str, np.ndarray] = {}
 
-    def take(self, gathered: Any) -> Any:
-        """What is to be kept of a batch, gathered from all processes."""
-        if not isinstance(gathered, Outputs):
-            return gathered
-        predictive, mean, scores, details, labels, *users = gathered
-        if labels.dim() == 1:
-            self._add_class_gaps("predictive", predictive, labels)
-            self._add_class_gaps("mean", mean, labels)
-            mean = mean[:, :0]
-            predictive = predictive[:, :0] if users else predictive
-        return Outputs((predictive, mean, scores, details, *users))
+class EvaluationRun:
+    """
+    The state of one evaluation.
 
-    def _add_class_gaps(self, row: str, logits: Tensor, labels: Tensor) -> None:
-        """Sum of p_k less the number of labels k, by class and bin of p_k: all that a class-wise error needs."""
-        targets = labels.cpu().numpy().astype(np.int64)
-        for rows in row_chunks(*logits.shape):
-            found = class_bins(_probabilities(logits[rows].float().cpu().numpy()), targets[rows], _BINS)
-            gaps = found.probabilities - found.hits
-            self._class_gaps[row] = self._class_gaps.get(row, 0.0) + gaps
+    Args:
+        trainer: whose model is evaluated.
+        loader: of the batches; `None` for a single batch.
+        keep: what `Trainer.predict` returns for each example besides its prediction; `None` for nothing.
+    """
 
-    def __call__(self, evaluation: EvalPrediction) -> dict[str, Any]:
-        batches: Any = evaluation.predictions
-        is_list = isinstance(batches, list)  # eval_do_concat_batches=False
-        outputs: Any = together([batch[:4] for batch in batches]) if is_list else batches[:4]
-        labels: Any = evaluation.label_ids
-        predictive, mean, scores, _ = outputs
-        self.found = self._figures(predictive, mean, scores, together(labels) if isinstance(labels, list) else labels)
-        metrics: dict[str, Any] = {}
-        if self.found is not None:
-            metrics |= self.found["metrics"]["predictive"]
-            metrics |= {f"mean_{name}": value for name, value in self.found["metrics"]["mean"].items()}
-        self.names = set(metrics)
-        if self.user is not None:
-            users: Any = [users_part(batch) for batch in batches] if is_list else users_part(batches)
-            own = self.user(EvalPrediction(users, labels, evaluation.inputs, evaluation.losses))
-            self.names -= own.keys()
-            metrics.update(own)
-        return metrics
+    def __init__(self, trainer: EvaluatingTrainer, loader: Any = None, keep: Keep | None = None) -> None:
+        self._trainer = trainer
+        self._keep = keep
+        self._counts = draw_counts(trainer.args.eval_num_samples)
+        self._done: deque[Evaluated] = deque()
+        self._outputs: list[Any] = []
+        self.statistics: list[RunningStatistics] = []
+        head = trainer.head
+        # Forecasts are kept for each draw, and each is about as large as its context.
+        limit = _GROUP_BYTES // (trainer.args.eval_num_samples if head.forecasts else 1)
+        self.batches = None if loader is None else GroupedBatches(loader, _GROUP_BATCHES, limit, trainer._largest)
+        self.figures = EvaluationFigures()
 
-    def _figures(self, predictive: Any, mean: Any, scores: Any, labels: Any) -> dict[str, Any] | None:
-        if self.scores:
-            return _scored(scores, self.scores) if scores.shape[2] == len(self.scores) else None
-        if self._class_gaps:
-            return self._classification(scores)
-        if not isinstance(labels, np.ndarray):
-            return None
-        if self.independent and labels.shape == predictive.shape:
-            given = labels.reshape(-1) >= 0  # -100 marks a label that nobody gave
-            tables = {"predictive": _two_classes(predictive)[given], "mean": _two_classes(mean)[given]}
-            return _independent(tables, labels.reshape(-1)[given].astype(np.int64)) | {"num_examples": len(labels)}
-        if predictive.size == labels.size:
-            errors = {"predictive": predictive, "mean": mean}
-            figures = {k: {"mse": float(np.mean((v.reshape(labels.shape) - labels) ** 2))} for k, v in errors.items()}
-            return {"num_examples": len(labels), "metrics": figures}
-        return None
+    def step(self, model: nn.Module, inputs: dict[str, Any], loss_only: bool) -> tuple[Tensor | None, Any, Any]:
+        """Return loss, predictions and labels of a batch, as `Trainer.prediction_step` does, and keep its scores."""
+        if not self._done or self._done[0].inputs is not inputs:
+            group: Sequence[Any] = [] if self.batches is None else self.batches.group
+            place = next((i for i, batch in enumerate(group) if batch is inputs), None)
+            self._evaluate(model, [inputs] if place is None else group[place:])
+        batch = self._done.popleft()
+        self._take(batch)
+        point = None if loss_only else batch.predictive.point  # type: ignore[union-attr]
+        return _loss(batch), point, None if loss_only else batch.labels
 
-    def _classification(self, scores: np.ndarray) -> dict[str, Any]:
-        """From (examples, numbers of draws and the mean, 4) scores and the sums by class."""
-        overflowed = np.isnan(scores).any((1, 2))
-        if overflowed.any():
-            raise ValueError(
-                f"The model's outputs for example {int(overflowed.argmax())} are not finite: nor are its inputs, or "
-                "something has overflowed."
+    def _evaluate(self, model: nn.Module, group: Sequence[dict[str, Any]]) -> None:
+        """Evaluate the first batches of a group: as many as fit into memory with their tables."""
+        trainer = self._trainer
+        trainer._follow_model()
+        self._done.clear()
+        held = following = 0
+        for inputs in group:
+            if self._done and held + following > _TABLE_BYTES:
+                break
+            batch, own = self._begin(model, inputs)
+            self._done.append(batch)
+            following = trainer._largest(own)
+            held += following
+        for draw, drawn in enumerate(trainer._drawn_models(trainer.args.eval_num_samples, model)):
+            with kept_running_statistics(drawn) if self.statistics else nullcontext():
+                if self.statistics:
+                    self.statistics[draw].restore(drawn)
+                for batch in self._done:
+                    loss, values, _ = trainer._pass_over(drawn, batch.inputs)
+                    batch.predictive.add(*values)
+                    if loss is not None:
+                        batch.losses.append(loss)
+                    del values  # or they would be held during the next pass
+                    if batch.mean_scores is not None and draw + 1 in self._judged(batch.head):
+                        batch.scores.append(batch.predictive.scores(batch.target))  # type: ignore[union-attr]
+
+    def _judged(self, head: Head) -> Sequence[int]:
+        """Return the numbers of draws at which a batch is scored."""
+        return self._counts if head.likelihood in ("categorical", "bernoulli") else self._counts[-1:]
+
+    def _begin(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Evaluated, int]:
+        """Return a batch with its prediction by the mean's weights, and the bytes that its draws will need."""
+        trainer = self._trainer
+        _, values, prepared = trainer._pass_over(model, inputs)
+        head = trainer.head.seen(values[0], prepared.get(trainer.head.target))
+        target = _target(head, values[0], prepared)
+        labels = target[0] if isinstance(target, tuple) and head.task != "spans" else target
+        how = Keep(noise=trainer._noise, spread=False)
+        mean = evaluated_predictive(head, how, labels)
+        mean.add(*values)
+        how = replace(self._keep or how, temperature=trainer._temperature, noise=how.noise)
+        is_table = head.task == "classes" and labels is not None
+        batch = Evaluated(
+            head,
+            inputs,
+            trainer._labels_of(prepared),
+            labels,
+            evaluated_predictive(head, how, labels),
+            None if labels is None else mean.scores(labels),  # type: ignore[union-attr]
+            mean.point if is_table else None,  # type: ignore[union-attr,arg-type]
+        )
+        self.figures.begin(head, batch.predictive.score_names)  # type: ignore[union-attr]
+        of_draws = trainer.args.eval_num_samples if head.likelihood in ("gaussian", "distribution") else 1
+        return batch, sum(value.nbytes for value in values) * of_draws
+
+    def _take(self, batch: Evaluated) -> None:
+        """Keep what the figures and `predict` need of a batch, gathered from all processes."""
+        trainer = self._trainer
+        gather = trainer.gather_function
+        if batch.scores and batch.mean_scores is not None:
+            self.figures.add(gather(torch.stack([*batch.scores, batch.mean_scores], dim=1)))
+            if batch.mean is not None:
+                self.figures.add_tables(gather((batch.predictive.point, batch.mean, batch.target)))  # type: ignore[union-attr]
+        if self._keep is not None and hasattr(batch.predictive, "output"):
+            output = batch.predictive.output()
+            tensors = trainer.accelerator.pad_across_processes(output.examples_first(), dim=1, pad_index=torch.nan)  # type: ignore[arg-type]
+            self._outputs.append(output.replaced(gather(tensors)).to("cpu"))
+
+    def predictive(self) -> Any:
+        """Return the predictions kept for all examples, on the CPU; `None` if there are none."""
+        outputs, self._outputs = self._outputs, []
+        return type(outputs[0]).cat(outputs) if outputs else None
+
+
+def _target(head: Head, predicted: Tensor, inputs: dict[str, Any]) -> Any:
+    """Return the target that a batch's predictive is scored against; `None` if it has none."""
+    if head.has_classes:
+        labels = head.labels(inputs)
+        if labels is not None and head.task in ("tokens", "classes") and labels[0].shape != predicted.shape[:-1]:
+            if head.is_assumed:
+                return None
+            raise InputError(
+                f"The labels have the shape {tuple(labels[0].shape)}, and the logits {tuple(predicted.shape)}: there "
+                "has to be one label at each place."
             )
-        *after, mean = (_without_bins(summary_from_scores(own, _BINS)) for own in scores.swapaxes(0, 1))
-        metrics, reliability = {}, {}
-        for row, figures, own in (("predictive", after[-1], scores[:, -2]), ("mean", mean, scores[:, -1])):
-            confidences, correct = own[:, 1].astype(np.float64), own[:, 2] == 1
-            gaps = self._class_gaps[row]
-            metrics[row] = {
-                "accuracy": figures["accuracy"],
-                "nll": figures["nll"],
-                "ece": figures["ece"],
-                "classwise_ece": float(np.abs(gaps).sum() / (len(own) * len(gaps))),
-                "adaptive_ece": error_of_confidences(confidences, correct, _BINS),
-                "brier": figures["brier"],
-            }
-            reliability[row] = bin_confidences(confidences, correct, _BINS)
-        return {
-            "num_examples": len(scores),
-            "num_bins": _BINS,
-            "metrics": metrics,
-            "by_num_samples": after,
-            "reliability": reliability,
-        }
+        return labels
+    target = inputs.get(head.target)
+    if not isinstance(target, Tensor):
+        return None
+    target = head.observed(target)
+    fits = head.likelihood == "distribution" or target.numel() == predicted.numel()
+    return target if fits else None
 
 
-def users_part(outputs: tuple[Any, ...]) -> Any:
-    """Of `Outputs` that were gathered what the user gets to see."""
-    return outputs[0] if len(outputs) == 4 else outputs[4]
-
-
-def _independent(tables: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, Any]:
-    metrics = {row: classification_metrics(table, labels, _BINS) for row, table in tables.items()}
-    return {
-        "num_bins": _BINS,
-        "metrics": {row: _without_bins(own) for row, own in metrics.items()},
-        "reliability": {row: reliability_bins(table, labels, _BINS) for row, table in tables.items()},
-    }
-
-
-def _scored(scores: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
-    """Means over examples, (N, 2, scores) of predictive and mean; what was not computed is NaN, and left out."""
-    known = ~np.isnan(scores).all((0, 1))
-    means = scores.mean(0, dtype=np.float64)
-    tables = dict(zip(("predictive", "mean"), means, strict=True))
-    figures = {
-        row: {name: float(value) for name, value, there in zip(names, values, known, strict=True) if there}
-        for row, values in tables.items()
-    }
-    return {"num_examples": len(scores), "metrics": figures}
-
-
-def _without_bins(figures: dict[str, float | int]) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if name != "ece_bins"}
-
-
-def _two_classes(logits: np.ndarray) -> np.ndarray:
-    flat = logits.reshape(-1, 1)
-    return _probabilities(np.concatenate([np.zeros_like(flat), flat], axis=1))
-
-
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+def _loss(batch: Evaluated) -> Tensor | None:
+    """Return the mean −log p of a batch's terms if they are of several classes, else the loss averaged over draws."""
+    if batch.scores and batch.head.has_classes:
+        scores = batch.scores[-1]
+        if batch.head.task == "classes":
+            return -scores[:, 0].mean()
+        terms, log_likelihoods = scores[:, :2].sum(0)
+        return (-log_likelihoods / terms).float()
+    return torch.stack(batch.losses).mean() if batch.losses else None

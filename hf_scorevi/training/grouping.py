@@ -13,23 +13,23 @@ __all__ = ["GroupedBatches"]
 
 class GroupedBatches:
     """
-    A loader that looks ahead: it yields the same batches one by one, after fetching a group of them.
+    Yield the batches of a loader one by one, after fetching a group of them ahead.
 
     Accelerate's loaders know whether the batch they gave last is the last of all, and `gather_for_metrics` cuts off
     what was repeated to fill it; while batches are handed out that were fetched ahead, the loader says that of each.
 
     Args:
-        loader: whose batches they are; all its attributes are this object's too.
+        loader: the loader; all its attributes are this object's too.
         size: batches in a group, at most. The same in all processes, which take turns at collective operations.
-        most_bytes: of the tensors of a group, as far as the next batch is as large as the last.
-        largest: of a number in all processes, so that they group their batches alike.
+        most_bytes: size of a group's tensors, at most, if the next batch is no larger than the last.
+        largest: returns the largest of a number in all processes, so that they group their batches alike.
 
     Attributes:
         group: the batches that were fetched together, of which the one that was yielded last is one.
     """
 
     def __init__(
-        self, loader: DataLoader, size: int, most_bytes: int = 1 << 28, largest: Callable[[int], int] = lambda own: own
+        self, loader: DataLoader, size: int, most_bytes: int = 1 << 28, largest: Callable[[int], int] = lambda n: n
     ) -> None:
         self._loader, self._size, self._most_bytes, self._largest = loader, size, most_bytes, largest
         self.group: list[Any] = []
@@ -66,7 +66,7 @@ class GroupedBatches:
 
 
 def _num_bytes(batch: Any) -> int:
-    """Of the tensors in a batch."""
+    """Return the size of the tensors in a batch."""
     if isinstance(batch, Tensor):
         return batch.nbytes
     if isinstance(batch, Mapping):

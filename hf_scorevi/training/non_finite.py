@@ -1,4 +1,4 @@
-"""What to say of a training that has come to NaN or infinity."""
+"""The errors of a training that has come to NaN or infinity."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LOWER = "Lower learning_rate, or start narrower with PosteriorConfig(init_std=.
 
 
 def non_finite_inputs(inputs: Mapping[str, Any]) -> list[str]:
-    """The names of the tensors that have values that are NaN or infinite."""
+    """Return the names of the tensors with values that are NaN or infinite."""
     return [name for name, v in inputs.items() if isinstance(v, Tensor) and not torch.isfinite(v).all()]
 
 
 @torch.no_grad()
 def non_finite_weights(model: nn.Module) -> list[str]:
-    """The names of the weights (of this process's parts of them) that are NaN or infinite; a pass over all of them."""
+    """Return the names of weights (of this process's parts) that have NaN or infinite values; reads all of them."""
     params = {name: local(p) for name, p in named_parameters(model).items() if p.is_floating_point() and p.numel()}
     values = [p for p in params.values() if p.numel()]
     if not values or any(p.is_meta for p in values):
@@ -36,8 +36,10 @@ def non_finite_weights(model: nn.Module) -> list[str]:
 
 def require_finite_weights(model: nn.Module, step: int) -> None:
     """
+    Check what training has left in the model.
+
     Raises:
-        NonFiniteLossError: what training has left in the model is not to be kept.
+        NonFiniteLossError: it has weights that are NaN or infinite.
     """
     if bad := non_finite_weights(model):
         raise NonFiniteLossError(
@@ -50,11 +52,13 @@ def non_finite_error(
     what: str, step: int, inputs: Mapping[str, Any] | None = None, model: nn.Module | None = None
 ) -> NonFiniteLossError:
     """
+    Return the error that names the cause and the remedy.
+
     Args:
-        what: has happened, as the beginning of a sentence.
-        step: at which.
-        inputs: of the pass, if it is known, to be looked through for the cause.
-        model: whose weights may have come to infinity before.
+        what: the event, as the beginning of a sentence.
+        step: the optimizer step at which it happened.
+        inputs: those of the pass, if it is known, to be looked through for the cause.
+        model: the model, whose weights may have come to infinity before.
     """
     bad = [] if inputs is None else non_finite_inputs(inputs)
     remedy = _LOWER

@@ -1,4 +1,4 @@
-"""What an optimizer may do to Bayesian weights: move them, and not let them decay, which is a second prior."""
+"""Optimizers of Bayesian weights: they move all of them, and let none decay, which would be a second prior."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def require_weights(optimizer: torch.optim.Optimizer, bayesian: Mapping[str, Ten
 
 def spare(optimizer: torch.optim.Optimizer, bayesian: Iterable[Tensor], scheduled: bool) -> None:
     """
-    Take the decay off the Bayesian weights, with a warning; others keep it, in a group of their own.
+    Take the decay off the Bayesian weights, with a warning; others keep it, in a group apart.
 
     Args:
         scheduled: a schedule goes by the groups as they are, so that none can be added: a group that has both kinds
@@ -50,7 +50,7 @@ def spare(optimizer: torch.optim.Optimizer, bayesian: Iterable[Tensor], schedule
     """
     chosen = {id(p) for p in bayesian}
     groups: list[dict[str, Any]] = []
-    found: dict[str, Any] = {}
+    removed: dict[str, Any] = {}
     mixed = []
     for group in optimizer.param_groups:
         decays = {name: group[name] for name in _DECAYS if name in group and bool(group[name])}
@@ -58,18 +58,18 @@ def spare(optimizer: torch.optim.Optimizer, bayesian: Iterable[Tensor], schedule
         if not decays or not any(spared):
             groups.append(group)
             continue
-        found |= decays
+        removed |= decays
         if all(spared):
             groups.append(group | dict.fromkeys(decays, 0.0))
         else:
             mixed.append(group)
-            rest = [not own for own in spared]
+            rest = [not bayesian for bayesian in spared]
             groups += [_part(group, rest), _part(group, spared) | dict.fromkeys(decays, 0.0)]
-    if not found:
+    if not removed:
         return
-    said = ", ".join(f"{name}={float(value):g}" for name, value in found.items())
+    options = ", ".join(f"{name}={float(value):g}" for name, value in removed.items())
     message = (
-        f"{said} of {type(optimizer).__name__} is taken off the Bayesian weights: the prior does its work there "
+        f"{options} of {type(optimizer).__name__} is taken off the Bayesian weights: the prior does its work there "
         "(PosteriorConfig(prior_std=...))."
     )
     divided = not (mixed and scheduled)
@@ -87,9 +87,9 @@ def spare(optimizer: torch.optim.Optimizer, bayesian: Iterable[Tensor], schedule
 
 
 def _part(group: dict[str, Any], chosen: list[bool]) -> dict[str, Any]:
-    """A group of the same options with the chosen weights (and their names, if they have any)."""
+    """Return a group of the same options with the chosen weights (and their names, if they have any)."""
     lists = {
-        name: [value for value, own in zip(group[name], chosen, strict=True) if own]
+        name: [value for value, kept in zip(group[name], chosen, strict=True) if kept]
         for name in ("params", "param_names")
         if name in group
     }

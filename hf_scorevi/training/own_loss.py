@@ -1,8 +1,9 @@
 """
-A loss of the user's own, compared with the likelihood that the model's head stands for.
+Comparison of a loss with the likelihood that the model's head stands for.
 
-A focal, weighted or smoothed loss is the likelihood of no data, and what is learned from it a posterior of nothing.
-Nothing tells it from a cross-entropy but its values: so these are compared, for the first passes of a training.
+A focal, weighted or smoothed loss is not a negative log-likelihood, so what is learned from it is no posterior. Only
+its values distinguish it from a cross-entropy, so they are compared: in the first passes of a training if the loss is
+the user's, and in one pass if it is that of transformers, which might change.
 """
 
 from __future__ import annotations
@@ -24,42 +25,43 @@ from ..heads import Head, base_of
 if TYPE_CHECKING:
     from .trainer import ScoreVITrainer
 
-__all__ = ["LossCheck", "own_loss"]
+__all__ = ["LossCheck", "is_packaged", "own_loss"]
 
 logger = logging.get_logger(__name__)
 
-# Passes that are compared: a weight of a rare class shows in the first batch that has it.
+# Number of passes compared: the weight of a rare class shows only in a batch that has it.
 _PASSES = 50
-# By how much the same loss may differ, with and without half precision.
+# Relative difference allowed to the same loss, without and with half precision.
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 2e-2
 _OWN_PACKAGES = ("transformers", "peft", "hf_scorevi")
 
 
 def own_loss(trainer: ScoreVITrainer, compute_loss: Any) -> str | None:
     """
-    What gives the loss, if it is not transformers; `None` otherwise.
+    Return the name of what computes the loss; `None` if it is transformers, PEFT or this library.
 
     Args:
-        compute_loss: the method as this library has it.
+        compute_loss: this library's version of the method.
     """
     if trainer.compute_loss_func is not None:
         return "compute_loss_func"
-    given: Any = inspect.unwrap(trainer.compute_loss)  # of one that is timed or logged
+    given: Any = inspect.unwrap(trainer.compute_loss)  # the method inside a decorator that times or logs it
     if getattr(given, "__func__", given) is not compute_loss:
         return f"{type(trainer).__name__}.compute_loss"
     model = base_of(trainer._plain_model())
     function = vars(model).get("_loss_function") or LOSS_MAPPING.get(getattr(model, "loss_type", None) or "")
-    if function is not None and not _packaged(function):
+    if function is not None and not is_packaged(function):
         return f"the loss_function of {type(model).__name__}"
-    return None if _packaged(type(model)) else type(model).__name__
+    return None if is_packaged(type(model)) else type(model).__name__
 
 
-def _packaged(thing: Any) -> bool:
+def is_packaged(thing: Any) -> bool:
+    """Return whether a class or function is of transformers, PEFT or this library."""
     return getattr(thing, "__module__", "").split(".")[0] in _OWN_PACKAGES
 
 
 class _Outputs:
-    """A forward hook that keeps what a model gives. It does not keep the model from being copied or pickled."""
+    """A forward hook that keeps a model's outputs. The model can still be copied and pickled."""
 
     def __init__(self) -> None:
         self._last: Any = None
@@ -68,7 +70,7 @@ class _Outputs:
         self._last = outputs
 
     def take(self) -> Any:
-        """The last outputs, once."""
+        """Return the last outputs, and forget them."""
         last, self._last = self._last, None
         return last
 
@@ -81,33 +83,34 @@ class _Outputs:
 
 class LossCheck:
     """
+    A comparison of a loss with the likelihood of a head, while a model is trained.
+
     Args:
-        source: what gives the loss, for messages.
+        source: what computes the loss, for messages; `None` for transformers' own loss of the model.
         head: what the model predicts.
-        counted: whether the user has said how many terms the likelihood has.
-        declared: whether the user has said that the loss is a squared error, so that what cannot be compared passes.
-        lenient: whether what cannot be compared passes with a warning, since only its author could know.
+        counted: whether the user has set the number of terms of the likelihood.
+        declared: whether the user has declared a squared error; a loss that cannot be compared is then accepted.
+        lenient: whether a loss that cannot be compared is accepted with a warning, since only its author could know.
         half: whether passes are in half precision.
     """
 
-    def __init__(self, source: str, head: Head, counted: bool, declared: bool, lenient: bool, half: bool) -> None:
+    def __init__(
+        self, source: str | None, head: Head, counted: bool, declared: bool, lenient: bool, half: bool
+    ) -> None:
         self._source, self.head, self._counted = source, head, counted
         self._declared, self._lenient = declared, lenient
         self._tolerance = _HALF_TOLERANCE if half else _TOLERANCE
-        self._left = _PASSES
+        self._left = 1 if source is None else _PASSES
         self._outputs = _Outputs()
 
     @property
-    def target(self) -> str:
-        """What the batch calls the head's target."""
-        return self.head.target
+    def is_done(self) -> bool:
+        """Whether as many passes as are to be compared have been."""
+        return not self._left
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
-        """Keep what `model` gives inside the `with`."""
-        if not self._left:
-            yield
-            return
+        """Keep the outputs of `model` inside the `with` block."""
         handle = model.register_forward_hook(self._outputs)
         try:
             yield
@@ -115,30 +118,35 @@ class LossCheck:
             handle.remove()
 
     @torch.no_grad()
-    def compare(self, loss: Tensor, target: Any) -> None:
+    def compare(self, loss: Tensor, inputs: Mapping[str, Any]) -> None:
         """
+        Compare the loss of one pass.
+
         Args:
-            loss: of the pass, a mean over its micro-batch.
-            target: what the batch had as the head's target before the loss took it.
+            loss: a mean over its micro-batch.
+            inputs: of the pass, before the loss removed the labels from them.
 
         Raises:
-            InputError: it is another loss than the head's, or there is nothing to compare it with.
+            InputError: it is not the head's loss, or there is nothing to compare it with.
         """
         outputs = self._outputs.take()
-        if not self._left or not bool(loss.isfinite()):
+        if not bool(loss.isfinite()):
             return
         self._left -= 1
-        likelihoods = self._likelihoods(self._prediction(outputs), target)
+        target, value = inputs.get(self.head.target), loss.item()
+        likelihoods = self._likelihoods(outputs, inputs)
+        if self._source is None:
+            self._require_mean(value, likelihoods.get(_BINARY if self.head.likelihood == "bernoulli" else _CROSS))
+            return
         if not likelihoods:
             self._left = 0
             self._refuse_unknown()
             return
-        value = loss.item()
         for name, expected in likelihoods.items():
             if abs(value - expected) <= self._tolerance * abs(expected) + 1e-6:
                 self._refuse_scale(name, target)
                 return
-        if list(likelihoods) == [_SQUARED] and self.head.kind == "nll":  # a regression of the user's own
+        if list(likelihoods) == [_SQUARED] and self.head.likelihood != "gaussian":  # a regression of the user's own
             self._left = 0
             self._refuse_unknown()
             return
@@ -150,10 +158,10 @@ class LossCheck:
         )
 
     def _prediction(self, outputs: Any) -> Tensor | None:
-        """The logits, or what else the head predicts."""
+        """Return the logits, or whatever else the head predicts."""
         if isinstance(outputs, Tensor):
             return outputs
-        for name in (self.head.prediction, "logits"):
+        for name in (self.head.predictions[0], "logits"):
             found = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
             if isinstance(found, Tensor):
                 return found
@@ -161,12 +169,21 @@ class LossCheck:
             return next((value for value in outputs if isinstance(value, Tensor) and value.dim()), None)
         return None
 
-    def _likelihoods(self, prediction: Tensor | None, target: Any) -> dict[str, float]:
-        """The losses that `prediction` and `target` may have, by name."""
+    def _likelihoods(self, outputs: Any, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """Return the losses that a batch may have, by name."""
+        head = self.head
+        if head.has_classes and not head.is_assumed and head.predicts(outputs):
+            labels = head.labels(inputs) or ()
+            logits = [head.term_logits(*both) for both in zip(head.all_predicted(outputs), labels, strict=False)]
+            pairs = list(zip(logits, labels, strict=True))
+            if pairs and all(own.shape[:-1] == label.shape for own, label in pairs):
+                ends = [F.cross_entropy(own.float().flatten(0, -2), label.flatten().long()) for own, label in pairs]
+                return {_CROSS: torch.stack(ends).mean().item()}
+        prediction, target = self._prediction(outputs), inputs.get(head.target)
         if prediction is None or not isinstance(target, Tensor) or not prediction.is_floating_point():
             return {}
         prediction, found = prediction.float(), {}
-        if self.head.kind == "gaussian":
+        if self.head.likelihood == "gaussian":
             target = self.head.observed(target)
             if target.numel() == prediction.numel():
                 found[_SQUARED] = F.mse_loss(prediction.reshape(target.shape), target.float())
@@ -183,20 +200,34 @@ class LossCheck:
             found[_SQUARED] = F.mse_loss(prediction.reshape(target.shape), target.float())
         return {name: value.item() for name, value in found.items()}
 
-    def _refuse_scale(self, name: str, target: Tensor) -> None:
-        """The likelihood is known, but not of how many terms it is taken to be."""
-        if self.head.kind == "nll" and name == _SQUARED:
+    def _require_mean(self, value: float, expected: float | None) -> None:
+        if expected is None or abs(value - expected) <= self._tolerance * abs(expected) + 1e-6:
+            return
+        raise InputError(
+            f"The model's loss is {value:.4g}, where the mean of −log p over the labels is {expected:.4g}: with these "
+            "settings it has other terms (a penalty, weights, smoothing), and is the likelihood of no data. Take them "
+            "out of the model's config, or give a compute_loss_func that is that mean."
+        )
+
+    def _refuse_scale(self, name: str, target: Any) -> None:
+        """
+        Raise an error unless the number of terms, or the noise, is known for the likelihood that the loss stands for.
+        """
+        if self.head.likelihood != "gaussian" and name == _SQUARED:
             raise InputError(
                 f"The loss that {self._source} gives is the mean squared error of its outputs, which is a likelihood "
                 "only with a noise variance: give PosteriorConfig(noise_variance='model'), by which it is learned, or "
                 "a number."
             )
-        labels = target[0].numel() if name == _BINARY else 1
+        if name == _CROSS and not self.head.is_assumed:
+            return  # whose terms are counted
+        by_label = name == _BINARY or (name == _CROSS and target.dim() > 1)
+        labels = target[0].numel() if by_label else 1
         if labels != (self.head.terms or labels) and not self._counted:
+            remedy = "set problem_type='multi_label_classification' in the model's config, or " * (name == _BINARY)
             raise InputError(
                 f"The loss that {self._source} gives is a mean over {labels} labels an example, which are so many "
-                "terms of the likelihood: set problem_type='multi_label_classification' in the model's config, or "
-                "give PosteriorConfig(num_data=examples times labels)."
+                f"terms of the likelihood: {remedy}give PosteriorConfig(num_data=examples times labels)."
             )
 
     def _refuse_unknown(self) -> None:

@@ -14,10 +14,11 @@ __all__ = ["initial_prior"]
 
 def initial_prior(model: nn.Module, posterior: Posterior, config: PosteriorConfig) -> GaussianPrior:
     """
-    Centred as `config.prior_mean` says, with the fixed `prior_std` or, for `"auto"`, starting at the scale of
-    each tensor's weights, or of all weights where that is larger.
+    Return a prior centred as `config.prior_mean` says, with the fixed `prior_std` or, for `"auto"`, starting at the
+    root mean square of each tensor's weights, or of all weights where that is larger.
 
-    A new head, whose matrices `from_pretrained` had to initialise at random, is centred at zero.
+    A new head, whose matrices `from_pretrained` had to initialise at random, is centred at zero. Collective if weights
+    are split.
     """
     new = _new_matrices(model)
     zero = [config.prior_mean == "zero" or name in new for name in posterior.names]
@@ -27,9 +28,8 @@ def initial_prior(model: nn.Module, posterior: Posterior, config: PosteriorConfi
     ]
     learn = config.prior_std == "auto"
     if learn:
-        scales = weight_scales(posterior.params)
+        scales, sizes = weight_scales(posterior.params, posterior.shards), posterior.shards.sizes
         # A small tensor (biases near zero) must be free to move as far as the others.
-        sizes = [p.numel() for p in posterior.params]
         overall = (sum(n * s * s for n, s in zip(sizes, scales, strict=True)) / sum(sizes)) ** 0.5
         std = [max(scale, overall) for scale in scales]
     else:
@@ -39,10 +39,10 @@ def initial_prior(model: nn.Module, posterior: Posterior, config: PosteriorConfi
 
 def _new_matrices(model: nn.Module) -> set[str]:
     """
-    Names of the matrices that belong to the model but were not in the checkpoint it was loaded from.
+    Return the names of the matrices that belong to the model but were not in the checkpoint it was loaded from.
 
     transformers marks the weights that it has read; a model with none of them was not loaded at all. PEFT trains a
-    copy of a new head, whose original still says where it came from; an adapter's own weights are not the model's.
+    copy of a new head, whose original still shows where it came from; an adapter's weights are not the model's.
     """
     params: dict[str, Tensor] = dict(model.named_parameters())
     if not any(_was_read(p) for p in params.values()):
@@ -50,8 +50,8 @@ def _new_matrices(model: nn.Module) -> set[str]:
     new = set()
     for name, p in params.items():
         original = params.get(re.sub(r"\.modules_to_save\.[^.]+\.", ".original_module.", name), p)
-        own = original is not p or not hasattr(model, "peft_config")
-        if own and not _was_read(original) and p.dim() > 1:
+        of_model = original is not p or not hasattr(model, "peft_config")
+        if of_model and not _was_read(original) and p.dim() > 1:
             new.add(name)
     return new
 

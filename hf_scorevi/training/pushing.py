@@ -19,6 +19,7 @@ from transformers.utils.hub import PushInProgress
 
 from ..errors import PushError
 from ..hub import (
+    POSTERIOR_CONFIG_NAME,
     TRAINING_STATE,
     CardMetadata,
     NoAnswerError,
@@ -56,7 +57,7 @@ class PushingTrainer(Trainer):
         super().__init__(*args, **kwargs)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As `Trainer`'s; a Hub that cannot be reached now is tried again at the first push."""
+        """Make the repository as `Trainer` does; a Hub that cannot be reached is tried again at the first push."""
         try:
             with asking():
                 super().init_hf_repo(token, private)
@@ -91,9 +92,9 @@ class PushingTrainer(Trainer):
         """
         Write the card of the checkpoint in `output_dir` (`hf_scorevi.hub.make_card`): `README.md` and its pictures.
 
-        Takes what `Trainer.create_model_card` takes. What is given replaces what the card has, and is brought to the
-        Hub by the pushes that follow, until `push_to_hub` has. Data that were evaluated on and have no name of their
-        own are called `dataset`, and else `dataset_tags`.
+        Takes what `Trainer.create_model_card` takes. Arguments replace what the card has, and reach the Hub by the
+        pushes that follow, until `push_to_hub` has been called. Data of an evaluation without a name are called
+        `dataset`, or else `dataset_tags`. Before anything is saved there is a warning and no card.
         """
         given = {
             "language": language,
@@ -106,11 +107,13 @@ class PushingTrainer(Trainer):
         }
         self._card_metadata = CardMetadata(**(vars(self._card_metadata) | {k: v for k, v in given.items() if v}))  # type: ignore[arg-type]
         self._name_data(next(iter([*_listed(dataset), *_listed(dataset_tags)]), None))
-        if self.is_world_process_zero():
+        if self.is_world_process_zero() and not (self._folder / POSTERIOR_CONFIG_NAME).is_file():
+            logger.warning(f"{self._folder} holds no posterior, so no card is written: train and save_model() first.")
+        elif self.is_world_process_zero():
             write_card(self._folder, repo_id=self.hub_model_id or self.args.hub_model_id, metadata=self._card_metadata)
 
     def _name_data(self, name: str | None) -> None:
-        """What the data are called that do not say it themselves."""
+        """Name the data of the last evaluation, if they have no name themselves."""
 
     def push_to_hub(
         self,
@@ -177,7 +180,7 @@ class PushingTrainer(Trainer):
         return self._api.run_as_future(self._push_in_turn, time.monotonic(), folder, self._repo_id, settings)
 
     def _push_in_turn(self, since: float, folder: Path, repo_id: str, settings: dict[str, Any]) -> CommitInfo:
-        """A push that was asked for at `since`. A Hub that was silent meanwhile is not tried again."""
+        """Push, as was asked for at `since`. A Hub that was silent meanwhile is not tried again."""
         if self._silent_at > since:
             error = NoAnswerError("The Hub has just left another push without an answer.")
             raise push_error(error, folder, repo_id) from error
@@ -223,7 +226,7 @@ class PushingTrainer(Trainer):
             job.exception()
 
     def _finish_current_push(self) -> None:
-        """Wait for pushes that are under way; what became of those that failed is said."""
+        """Wait for pushes that are under way, and warn of those that failed."""
         super()._finish_current_push()
         for job in self._pushes.values():
             if error := job.exception():
@@ -231,7 +234,7 @@ class PushingTrainer(Trainer):
         self._pushes = {}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As `Trainer`'s. With `args.push_to_hub` it pushes, too; if that fails there is a warning."""
+        """Save as `Trainer` does, and with `args.push_to_hub` push; if that fails there is a warning."""
         super().save_model(output_dir, _internal_call=True)
         self._push_saved(_internal_call)
 
@@ -245,7 +248,7 @@ class PushingTrainer(Trainer):
 
     @contextmanager
     def _token_hidden(self) -> Iterator[None]:
-        """The arguments without their token: `Trainer` pickles them beside every model it saves."""
+        """Hide the token of the arguments inside the `with`: `Trainer` pickles them beside every model it saves."""
         token, self.args.hub_token = self.args.hub_token, None
         try:
             yield

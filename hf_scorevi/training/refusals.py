@@ -1,4 +1,4 @@
-"""What cannot give a right posterior is refused in one sentence, before anything is trained."""
+"""Refusals, in one sentence and before anything is trained, of set-ups whose posterior would be wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers.utils import logging
 from ..hub import ADAPTERS, base_tensors, is_packed, new_tensors
 
 if TYPE_CHECKING:
-    from .trainer import ScoreVITrainer
+    from .renewing import RenewingTrainer
 
 __all__ = ["refuse_pruning", "refuse_unsupported", "upcast"]
 
@@ -23,7 +23,7 @@ logger = logging.get_logger(__name__)
 _STEP_IN_BACKWARD = ("lomo", "adalomo")
 
 
-def refuse_unsupported(trainer: ScoreVITrainer) -> None:
+def refuse_unsupported(trainer: RenewingTrainer) -> None:
     """Raise `ValueError` for set-ups under which the posterior would be wrong."""
     args = trainer.args
     optim = str(getattr(args.optim, "value", args.optim))
@@ -76,10 +76,10 @@ def refuse_adapter(model: nn.Module) -> None:
         raise ValueError(f"{type(model).__name__} has an adapter of its own; train what peft.get_peft_model returns.")
     if model.active_adapters != ["default"]:
         raise ValueError(f"The adapter to train must be the one named 'default', not {model.active_adapters}.")
-    kind = str(configs["default"].peft_type.value)
-    if kind not in ADAPTERS:
+    peft_type = str(configs["default"].peft_type.value)
+    if peft_type not in ADAPTERS:
         raise ValueError(
-            f"A posterior over an adapter of type {kind} could not be loaded again; those that can are "
+            f"A posterior over an adapter of type {peft_type} could not be loaded again; those that can are "
             f"{', '.join(ADAPTERS)} (DoRA is a kind of LORA)."
         )
     if weight := getattr(configs["default"], "orth_reg_weight", 0):
@@ -92,7 +92,7 @@ def refuse_adapter(model: nn.Module) -> None:
 
 
 def _warn_of_weights_outside(model: nn.Module) -> None:
-    """Say what is no part of an adapter that its loading by PEFT alone will miss, or that will stay random."""
+    """Warn of weights outside an adapter that PEFT alone will not load, or that will stay random."""
     alone = "They are saved beside the adapter, for BayesianModel.from_pretrained; PEFT alone does not read them"
     new, tensors = new_tensors(model), base_tensors(model)
     trained = [name for name, t in tensors.items() if t.requires_grad]
@@ -138,8 +138,11 @@ def refuse_pruning(model: nn.Module) -> None:
 
 def upcast(model: nn.Module, params: Mapping[str, Tensor], autocast: bool = False) -> None:
     """
-    Bayesian weights in half precision would swallow their noise: bring the model to float32, and say so. Of a PEFT
-    model under autocast, which can compute with both, only the modules that are trained.
+    Convert a model whose Bayesian weights are in half precision, in which draws would be lost, to float32, with a
+    warning. Of a PEFT model under autocast, which can compute with both, only modules that are trained are converted.
+
+    Raises:
+        ValueError: a Bayesian weight is quantised.
     """
     adapted = hasattr(model, "peft_config")
     if (getattr(model, "is_quantized", False) and not adapted) or any(p.element_size() < 2 for p in params.values()):

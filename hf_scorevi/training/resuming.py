@@ -1,4 +1,4 @@
-"""What a run must have in common with the checkpoint that it goes on from, and what of it may be another."""
+"""Checks that a run can go on from a checkpoint: its state is there, and it infers the same posterior."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _METHOD = ("objective", "update", "proximal_weight", "proximal_growth", "proxima
 
 def require_state(folder: str | os.PathLike[str], fsdp: str | None = None) -> None:
     """
-    `folder` has what training goes on from, in the form that this run reads.
+    Check that `folder` has the state of a training, in the form that this run reads.
 
     Args:
-        fsdp: its `state_dict_type`, if it is under FSDP.
+        fsdp: the `state_dict_type` of this run, if it is under FSDP.
 
     Raises:
-        PosteriorCheckpointError: it has not; the sentence says what is missing, and why that may be.
+        PosteriorCheckpointError: it has not; the message names what is missing, and why that may be.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -51,32 +51,32 @@ def require_state(folder: str | os.PathLike[str], fsdp: str | None = None) -> No
                 "save_only_model=True, by save_model, or by another Trainer. Resume from a checkpoint with the state "
                 "of its training, or start anew from this one's weights: trainer.load_model(folder), then train()."
             )
-    own = _WITHOUT_FSDP if fsdp is None else f"under FSDP with {fsdp}"
-    if not (folder / _OPTIMIZERS[own]).exists():  # which the Trainer would begin anew, or fail over
-        found = [form for form, name in _OPTIMIZERS.items() if (folder / name).exists()]
+    form = _WITHOUT_FSDP if fsdp is None else f"under FSDP with {fsdp}"
+    if not (folder / _OPTIMIZERS[form]).exists():  # which the Trainer would begin anew, or fail over
+        others = [other for other, name in _OPTIMIZERS.items() if (folder / name).exists()]
         raise PosteriorCheckpointError(
-            f"The optimizer of {folder} was stored {found[0] if found else 'nowhere'}, and this run, {own}, cannot go "
-            "on from it. Resume as the checkpoint was written, or start anew from its weights."
+            f"The optimizer of {folder} was stored {others[0] if others else 'nowhere'}, and this run, {form}, cannot "
+            "go on from it. Resume as the checkpoint was written, or start anew from its weights."
         )
     if not (folder / SCHEDULER_NAME).is_file():
         raise PosteriorCheckpointError(f"{folder} has no {SCHEDULER_NAME}; resume from another checkpoint.")
 
 
 def require_same_inference(
-    folder: str | os.PathLike[str], own: StoredPosterior, keys: list[str]
+    folder: str | os.PathLike[str], current: StoredPosterior, keys: list[str]
 ) -> tuple[dict[str, Any], int | None]:
     """
-    The posterior in `folder` is one that this run would have learned.
+    Check that the posterior in `folder` is one that this run would have learned.
 
     Args:
-        own: what this run would record.
-        keys: of the Bayesian weights in their file.
+        current: the record that this run would write.
+        keys: names of the Bayesian weights in their file.
 
     Returns:
-        What is recorded of the run that wrote it (`training`), and its seed, if it is known.
+        The record of the run that wrote it (`training`), and its seed, if it is known.
 
     Raises:
-        PosteriorCheckpointError: it is damaged, or differs in what is inferred; the sentence names each difference.
+        PosteriorCheckpointError: it is damaged, or differs in what is inferred; the message names each difference.
     """
     contents = read_checkpoint(folder)
     posterior, method = _mapping(contents, "posterior"), _mapping(contents, "method")
@@ -87,7 +87,7 @@ def require_same_inference(
             f"The posterior in {folder} is over other weights than this trainer's: {difference[:3]} differ. "
             "Give the same PosteriorConfig(target=..., exclude=...) as the run that wrote it."
         )
-    config = own.config.to_dict()
+    config = current.config.to_dict()
     if posterior.get("family", config["family"]) != config["family"]:
         raise PosteriorCheckpointError(
             f"The posterior in {folder} is {posterior['family']}, this trainer's is {config['family']}. Give the same "
@@ -98,22 +98,22 @@ def require_same_inference(
             f"The posterior in {folder} has another rank than this trainer's, {posterior['rank']} instead of "
             f"{config['rank']}; give the same PosteriorConfig(rank=...)."
         )
-    kind = _mapping(contents, "likelihood").get("kind", own.likelihood["kind"])
-    if kind != own.likelihood["kind"]:
+    likelihood = _mapping(contents, "likelihood").get("kind", current.likelihood["kind"])
+    if likelihood != current.likelihood["kind"]:
         raise PosteriorCheckpointError(
-            f"The likelihood of {folder} is of the kind {kind!r}, that of this model's loss is "
-            f"{own.likelihood['kind']!r}. Give the model and the PosteriorConfig of the run that wrote it."
+            f"The likelihood of {folder} is of the kind {likelihood!r}, that of this model's loss is "
+            f"{current.likelihood['kind']!r}. Give the model and the PosteriorConfig of the run that wrote it."
         )
-    resolved = {"num_data": own.num_data, "temperature": own.temperature}
+    resolved = {"num_data": current.num_data, "temperature": current.temperature}
     chosen = _differences(posterior, {name: config[name] for name in _POSTERIOR})
     chosen |= _differences(contents, resolved)
-    arguments = _differences(method, {name: own.method[name] for name in _METHOD})
+    arguments = _differences(method, {name: current.method[name] for name in _METHOD})
     if chosen or arguments:
         named = [f"{name} is {old!r} there, {new!r} here" for name, (old, new) in (chosen | arguments).items()]
         remedies = [
-            f"{cls}({', '.join(f'{name}={old!r}' for name, (old, _) in found.items())})"
-            for cls, found in (("PosteriorConfig", chosen), ("ScoreVITrainingArguments", arguments))
-            if found
+            f"{cls}({', '.join(f'{name}={old!r}' for name, (old, _) in differing.items())})"
+            for cls, differing in (("PosteriorConfig", chosen), ("ScoreVITrainingArguments", arguments))
+            if differing
         ]
         raise PosteriorCheckpointError(
             f"{folder} is of a run that infers something else: {'; '.join(named)}. A posterior is learned under one "
@@ -123,25 +123,25 @@ def require_same_inference(
 
 
 def holds_best(folder: str | os.PathLike[str], state: TrainerState) -> bool:
-    """Whether `folder` is the checkpoint that `state` knows as the best, and not one of that name of another run."""
+    """Return whether `folder` is the checkpoint that `state` knows as the best, not another run's of that name."""
     try:
-        found = json.loads((Path(folder) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        return all(found[name] == getattr(state, name) for name in ("best_metric", "best_global_step"))
+        stored = json.loads((Path(folder) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        return all(stored[name] == getattr(state, name) for name in ("best_metric", "best_global_step"))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _differences(stored: dict[str, Any], own: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Old and new values by name; what was not recorded, by an earlier version, is not compared."""
-    found = {}
-    for name, new in own.items():
+def _differences(stored: dict[str, Any], current: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return old and new values that differ, by name; what an earlier version did not record is not compared."""
+    differing = {}
+    for name, new in current.items():
         old = stored.get(name, new)
         if name == "noise_variance" and old is None:  # up to format 1.2
             old = "auto"
         numbers = all(isinstance(value, int | float) for value in (old, new))
         if not (math.isclose(old, new, rel_tol=1e-9) if numbers else old == new):
-            found[name] = (old, new)
-    return found
+            differing[name] = (old, new)
+    return differing
 
 
 def _mapping(contents: dict[str, Any], name: str) -> dict[str, Any]:

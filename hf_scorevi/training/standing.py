@@ -28,7 +28,7 @@ class Weights:
 
     @contextmanager
     def drawn(self, model: nn.Module, posterior: Posterior, seed: int, scale: float = 1.0) -> Iterator[Drawn]:
-        """As `Posterior.sampled`. Inside the `with` the model's `state_dict` gives the mean, and it is not copied."""
+        """Draw as `Posterior.sampled` does. Inside the `with`, `state_dict` has the mean, and copying is refused."""
         with self._lock:
             handle = model.register_state_dict_post_hook(_Refusal(posterior))
             try:
@@ -40,7 +40,7 @@ class Weights:
     @contextmanager
     def mean(self, posterior: Posterior) -> Iterator[None]:
         """
-        The weights are the mean inside the `with`; another thread's draw is waited for.
+        Keep the mean in the weights inside the `with`; waits for another thread's draw.
 
         Raises:
             RuntimeError: this thread has a draw in them.
@@ -53,7 +53,7 @@ class Weights:
 
 @contextmanager
 def refusing_calls(model: nn.Module) -> Iterator[None]:
-    """Inside the `with`, while draws are evaluated in twins of `model`, this thread may not call the model itself."""
+    """Refuse this thread's calls of `model` inside the `with`, while draws are evaluated in twins of it."""
     this = id(model), threading.get_ident()  # not the model, which in a twin's hook would be the twin
 
     def refuse(called: nn.Module, args: Any) -> None:
@@ -78,7 +78,7 @@ class _Refusal:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-        """A hook that has a model's `state_dict` give the mean."""
+        """Put the mean into a model's `state_dict`, of which this is a hook."""
         posterior = self._posterior
         if posterior is None or not posterior.drawn:
             return

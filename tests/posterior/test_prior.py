@@ -27,7 +27,7 @@ def test_gradient_is_that_of_the_log_density(setting):
     expected = torch.autograd.grad(-0.25 * log_p, q.params)
     grads = [torch.ones_like(p) for p in q.params]
     with torch.no_grad():
-        prior.add_gradient_(grads, q.params, [0, 1], scale=0.25)
+        prior.add_gradient_(grads, q.params, [0, 1], factor=0.25)
     for got, want in zip(grads, expected, strict=True):
         assert torch.allclose(got, 1 + want, atol=1e-6)
 
@@ -48,7 +48,7 @@ def test_empirical_bayes_maximises_its_objective(setting):
 
     def objective(std: float) -> float:
         kl = 0.5 * n * ((variance + shift) / std**2 + torch.log(torch.tensor(std**2)).item())
-        inverse_gamma = -0.5 * n * (prior.scale[0] ** 2 / std**2 + torch.log(torch.tensor(std**2)).item())
+        inverse_gamma = -0.5 * n * (prior.initial_std[0] ** 2 / std**2 + torch.log(torch.tensor(std**2)).item())
         return -kl + inverse_gamma
 
     prior.update_std([variance, variance], [shift, shift])
@@ -70,7 +70,7 @@ def test_a_state_comes_back(setting):
     other = GaussianPrior([torch.zeros(6, 5), torch.ones(7)], [1.0, 1.0], learn_std=True)
     state = {name: value.clone() for name, value in prior.state_dict(q).items()}
     other.load_state_dict(state, q)
-    assert (other.std, other.scale) == (prior.std, prior.scale) and prior.std != prior.scale
+    assert (other.std, other.initial_std) == (prior.std, prior.initial_std) and prior.std != prior.initial_std
     assert all(torch.equal(a, b) for a, b in zip(other.mean, prior.mean, strict=True))
     state["mean.0"].zero_()  # the prior has its own copy
     assert torch.equal(other.mean[0], prior.mean[0])

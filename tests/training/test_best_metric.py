@@ -21,7 +21,7 @@ from tests.training.test_forecasters import windows
     [
         ("crps", False), ("mae", False), ("eval_mean_mse", False), ("mean_nll", False), ("brier", False),
         ("adaptive_ece", False), ("loss", False), ("eval_accuracy", True), ("auroc", True), ("fpr95", False),
-        ("night_crps", False), ("wer", True),
+        ("night_crps", False), ("wer", True), ("perplexity", False), ("eval_mean_perplexity", False),
     ],
 )  # fmt: skip
 def test_the_arguments_know_which_way_a_figure_is_better(tmp_path, metric, greater):

@@ -14,8 +14,9 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from hf_scorevi import BayesianModel, PosteriorConfig, ScoreVITrainer
-from hf_scorevi.training import posterior_trainer
+from hf_scorevi.training import saving
 from hf_scorevi.training.distributed import average_
+from tests.heads import make_head
 from tests.processes import launch
 from tests.tiny_models import arguments, images, tiny_resnet, tiny_vit
 
@@ -32,7 +33,12 @@ def make_trainer(folder: Path, model="vit", family="diagonal", wrapper="none", *
             "cpu_ram_efficient_loading": False,
         }
     dropout = partial(tiny_vit, hidden_dropout_prob=0.1)
-    made = {"vit": tiny_vit, "resnet": tiny_resnet, "dropout": dropout, "lora": tiny_vit}[model](seed=1)
+    train, test = images(48), images(16, seed=5)
+    if model == "tokens":  # texts of unlike length, whose tokens weigh alike
+        made, train = make_head("tokens", 48)
+        _, test = make_head("tokens", 17, seed=1)
+    else:
+        made = {"vit": tiny_vit, "resnet": tiny_resnet, "dropout": dropout, "lora": tiny_vit}[model](seed=1)
     if model == "lora":
         made = get_peft_model(made, LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"]))
     settings = dict(
@@ -47,8 +53,8 @@ def make_trainer(folder: Path, model="vit", family="diagonal", wrapper="none", *
     trainer = ScoreVITrainer(
         made,
         arguments(folder, **settings | kwargs),
-        train_dataset=images(48),
-        eval_dataset=images(16, seed=5),
+        train_dataset=train,
+        eval_dataset=test,
         posterior_config=PosteriorConfig(family=family, init_std=0.05),
     )
     if model == "resnet":  # batch statistics do depend on how a batch is split
@@ -103,7 +109,7 @@ def die_at(moment: str, trainer: ScoreVITrainer) -> None:
     if hasattr(trainer, moment):
         setattr(trainer, moment, before(getattr(trainer, moment)))
     else:
-        setattr(posterior_trainer, moment, before(getattr(posterior_trainer, moment)))
+        setattr(saving, moment, before(getattr(saving, moment)))
 
 
 def run(folder: Path, **settings) -> list[dict[str, torch.Tensor]]:
@@ -134,12 +140,23 @@ def trained(folder: Path, **settings) -> ScoreVITrainer:
 
 
 @pytest.mark.parametrize(
-    ("model", "family"), [("vit", "diagonal"), ("resnet", "isotropic"), ("vit", "low_rank"), ("vit", "block_diagonal")]
+    ("model", "family"),
+    [
+        ("vit", "diagonal"),
+        ("tokens", "diagonal"),
+        ("resnet", "isotropic"),
+        ("vit", "low_rank"),
+        ("vit", "block_diagonal"),
+    ],
 )
 def test_ddp_equals_one_process_with_the_same_noise(tmp_path, model, family):
     ranks = run(tmp_path, wrapper="ddp", model=model, family=family, per_device_train_batch_size=6)
     assert all(torch.equal(value, ranks[1][name]) for name, value in ranks[0].items())
-    assert_equal(ranks[0], state(trained(tmp_path, model=model, family=family)))
+    one = trained(tmp_path, model=model, family=family)
+    assert_equal(ranks[0], state(one))
+    metrics = one.evaluate()
+    for name in ("nll", "ece", "mean_nll"):
+        assert ranks[0][f"figure.{name}"].item() == pytest.approx(metrics[f"eval_{name}"], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +238,8 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path, uninterrupted, wrapper, mome
     settings |= {"per_device_train_batch_size": 6 if wrapper == "none" else 3}
     dying = json.dumps(settings | {"wrapper": wrapper, "death": moment})
     ended = launch(__file__, str(tmp_path), dying, processes=1 if wrapper == "none" else 2)
-    assert set(ended.codes) == {-signal.SIGKILL}, ended.output[-3000:]
+    # The other process may find its peer gone before it comes to its own end.
+    assert -signal.SIGKILL in ended.codes and 0 not in ended.codes, ended.output[-3000:]
     checkpoints = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
     assert checkpoints[-1] == left
     for name in checkpoints:  # each is complete: the posterior belongs to the mean

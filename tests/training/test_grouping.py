@@ -40,8 +40,8 @@ def test_an_empty_loader_yields_nothing():
     assert list(GroupedBatches(DataLoader([], batch_size=2), 3)) == []
 
 
-def evaluated(tmp_path, monkeypatch, build, examples: int):
-    monkeypatch.setattr("hf_scorevi.training.evaluating_trainer._GROUP_EXAMPLES", examples)
+def evaluated(tmp_path, monkeypatch, build, batches: int):
+    monkeypatch.setattr("hf_scorevi.training.evaluation._GROUP_BATCHES", batches)
     data = images(23)
     args = arguments(tmp_path, max_steps=2, eval_num_samples=3, per_device_eval_batch_size=4)
     trainer = ScoreVITrainer(build(), args, train_dataset=data)
@@ -60,7 +60,7 @@ def evaluated(tmp_path, monkeypatch, build, examples: int):
 @pytest.mark.parametrize("build", [tiny_vit, tiny_resnet])
 def test_figures_do_not_depend_on_groups_but_the_number_of_draws_made_does(tmp_path, monkeypatch, build):
     alone, one, many_seeds = evaluated(tmp_path / "1", monkeypatch, build, 1)
-    grouped, other, few_seeds = evaluated(tmp_path / "8", monkeypatch, build, 8)
+    grouped, other, few_seeds = evaluated(tmp_path / "2", monkeypatch, build, 2)
     assert alone == grouped
     assert (one.predictions == other.predictions).all() and (one.label_ids == other.label_ids).all()
     for name, value in vars(one.predictive).items():
@@ -86,16 +86,28 @@ def test_a_group_holds_no_more_bytes_than_it_may():
     assert max(len(batches.group) for _ in batches) == 2
 
 
-def test_an_evaluation_holds_large_inputs_batch_by_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_scorevi.training.evaluating_trainer._GROUP_BYTES", 2 * (8 * 8 * 4 + 8))
-    data, held = images(9), []
-    trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path, per_device_eval_batch_size=1), train_dataset=data)
-    predict = ScoreVITrainer._predict_group
+def groups_of(trainer, data, monkeypatch) -> list[int]:
+    """The number of batches that share each making of the draws, in an evaluation."""
+    made, take_draws = [], ScoreVITrainer._drawn_models
 
-    def counted(own, model, group, ignore_keys):
-        held.append(len(group))
-        return predict(own, model, group, ignore_keys)
+    def counted(own, number, model=None):
+        made.append(len(own._evaluation_run._done))
+        return take_draws(own, number, model)
 
-    monkeypatch.setattr(ScoreVITrainer, "_predict_group", counted)
+    monkeypatch.setattr(ScoreVITrainer, "_drawn_models", counted)
     trainer.evaluate(data)
-    assert held == [2, 2, 2, 2, 1]
+    return made
+
+
+def test_an_evaluation_holds_large_inputs_batch_by_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_scorevi.training.evaluation._GROUP_BYTES", 2 * (8 * 8 * 4 + 8))
+    data = images(9)
+    trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path, per_device_eval_batch_size=1), train_dataset=data)
+    assert groups_of(trainer, data, monkeypatch) == [2, 2, 2, 2, 1]
+
+
+def test_an_evaluation_holds_few_large_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_scorevi.training.evaluation._TABLE_BYTES", 3 * 3 * 4)  # of three classes
+    data = images(8)
+    trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path, per_device_eval_batch_size=1), train_dataset=data)
+    assert groups_of(trainer, data, monkeypatch) == [3, 3, 2]

@@ -68,7 +68,7 @@ def initial_precision() -> list[torch.Tensor]:
 ])  # fmt: skip
 def test_noise_below_the_resolution_is_told(tmp_path, monkeypatch, init_std, kwargs, warns):
     said = []
-    monkeypatch.setattr("hf_scorevi.training.mixed_precision.logger.warning_once", said.append)
+    monkeypatch.setattr("hf_scorevi.training.figures.logger.warning_once", said.append)
     trained(tmp_path, init_std, max_steps=1, **kwargs)
     assert bool(said) is warns
     if warns:

@@ -1,11 +1,15 @@
 """Losses of the user's own: how they are scaled, and what is known of them."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import ViTForImageClassification
 
 from hf_scorevi import PosteriorConfig, ScoreVITrainer
+from tests.heads import make_head
 from tests.tiny_models import Examples, arguments, images, tiny_vit
 
 
@@ -232,3 +236,45 @@ def test_a_declared_loss_of_a_regression_head_has_no_noise_to_learn(tmp_path):
     trainer = ScoreVITrainer(tiny_vit(num_labels=1), args, train_dataset=data, compute_loss_func=poisson)
     trainer.train()
     assert (trainer.likelihood.kind, trainer.likelihood.num_data) == ("nll", 24)
+
+
+def test_a_loss_of_transformers_that_has_other_terms_is_refused(tmp_path, monkeypatch):
+    forward = ViTForImageClassification.forward
+
+    @functools.wraps(forward)
+    def penalised(self, *args, **kwargs):
+        outputs = forward(self, *args, **kwargs)
+        outputs.loss = outputs.loss + 0.1
+        return outputs
+
+    monkeypatch.setattr(ViTForImageClassification, "forward", penalised)
+    with pytest.raises(ValueError, match=r"mean of −log p over the labels is.*other terms"):
+        ScoreVITrainer(tiny_vit(), arguments(tmp_path, max_steps=1), train_dataset=images()).train()
+
+
+@pytest.mark.parametrize("name", ["language", "tokens", "pixels", "spans"])
+def test_a_loss_of_ones_own_for_tokens_is_compared_where_its_labels_are(tmp_path, name):
+    """The logits of a language model are those of the next token."""
+
+    def mean(outputs, labels, num_items_in_batch=None):
+        return outputs["loss"]
+
+    def weighted(outputs, labels, num_items_in_batch=None):
+        return 1.1 * outputs["loss"]
+
+    for loss, fits in ((mean, True), (weighted, False)):
+        model, data = make_head(name)
+
+        class Own(ScoreVITrainer):
+            def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, loss=loss):
+                outputs = model(**inputs)
+                value = loss(outputs, None)
+                return (value, outputs) if return_outputs else value
+
+        args = arguments(tmp_path, max_steps=2, gradient_accumulation_steps=2, per_device_train_batch_size=2)
+        trainer = Own(model, args, train_dataset=data)
+        if fits:
+            trainer.train()
+        else:
+            with pytest.raises(ValueError, match="focal, weighted or smoothed"):
+                trainer.train()

@@ -246,6 +246,12 @@ def test_an_adapter_is_float32_on_a_half_precision_base(base, tmp_path, kind, he
         assert torch.allclose(probs, predicted, atol=1e-6 if rest is torch.float32 else 1e-2)
 
 
+def test_the_rounding_of_a_half_precision_base_is_not_taken_for_another_loss(tmp_path):
+    model = get_peft_model(tiny_vit().to(torch.bfloat16), adapter("lora", modules_to_save=None))
+    trainer = make_trainer(tmp_path, model, max_steps=12)
+    assert trainer.train().global_step == 12
+
+
 def test_the_page_s_code_runs(tmp_path, monkeypatch):
     """The first two blocks of docs/peft.md, on small data and a small model."""
     page = Path(__file__).parents[2] / "docs" / "peft.md"

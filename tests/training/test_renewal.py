@@ -190,7 +190,7 @@ def test_a_layer_that_is_unfrozen_during_training_is_mentioned(tmp_path, monkeyp
     from transformers import TrainerCallback
 
     said = []
-    monkeypatch.setattr("hf_scorevi.training.trainer.logger.warning_once", said.append)
+    monkeypatch.setattr("hf_scorevi.training.renewing.logger.warning_once", said.append)
     model = tiny_vit()
     model.vit.requires_grad_(False)
 
@@ -215,7 +215,7 @@ def test_frozen_for_an_evaluation_the_weights_keep_their_posterior(tmp_path):
 
 def test_weights_frozen_before_another_training_lose_theirs_with_a_word(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("hf_scorevi.training.trainer.logger.warning", said.append)
+    monkeypatch.setattr("hf_scorevi.training.renewing.logger.warning", said.append)
     trainer = make(tmp_path)
     trainer.train()
     learned = trainer.posterior.precision["classifier.weight"].clone()

@@ -7,7 +7,7 @@ from transformers import EarlyStoppingCallback
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.hub import POSTERIOR_CONFIG_NAME
-from hf_scorevi.training import posterior_trainer
+from hf_scorevi.training import saving
 from hf_scorevi.training.checkpoint_folders import STATE_NAME
 from hf_scorevi.training.resuming import require_state
 from tests.forecasters import tiny_koopa, trained
@@ -187,7 +187,7 @@ def test_cost_length_and_step_size_may_change(tmp_path, finished, settings):
 
 def warnings_of(monkeypatch) -> list[str]:
     found: list[str] = []
-    monkeypatch.setattr(posterior_trainer.logger, "warning", found.append)
+    monkeypatch.setattr(saving.logger, "warning", found.append)
     return found
 
 

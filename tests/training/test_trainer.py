@@ -1,4 +1,6 @@
 import copy
+import re
+import textwrap
 from functools import partial
 
 import numpy as np
@@ -287,7 +289,7 @@ class _AtStep(TrainerCallback):
 
 def test_weight_decay_spares_bayesian_weights_and_says_so(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("hf_scorevi.training.trainer.logger.warning_once", said.append)
+    monkeypatch.setattr("hf_scorevi.training.renewing.logger.warning_once", said.append)
     trainer = ScoreVITrainer(
         tiny_vit(),
         arguments(tmp_path, weight_decay=0.1, max_steps=1),
@@ -414,3 +416,10 @@ def test_a_batch_that_is_not_finite_leaves_a_mean_that_is_good(tmp_path, bad):
     with pytest.raises(NonFiniteLossError, match=r"holds the mean as the last step left it.*in pixel_values that are"):
         trainer.train()
     trainer.save_model()
+
+
+def test_the_example_of_the_docstring_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", textwrap.dedent(ScoreVITrainer.__doc__), re.DOTALL)
+    exec(compile(block, "ScoreVITrainer", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1] == "torch.Size([32, 2])"

@@ -1,4 +1,4 @@
-"""What a Gaussian family is: how a precision is stored, scales noise, and is correlated with a gradient."""
+"""The interface of a Gaussian family: how a precision is stored, scales noise, and gets curvature from gradients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GaussianFamily(ABC):
 
     name: ClassVar[str]
     shards: Shards = Shards(())
-    """Which parts of the weights the precisions are of: a `Posterior` sets it."""
+    """The parts of the weights that the precisions belong to; set by `Posterior`."""
 
     @abstractmethod
     def __init__(self, params: Sequence[Tensor], precision: Sequence[float], rank: int) -> None:
@@ -33,22 +33,22 @@ class GaussianFamily(ABC):
 
     @staticmethod
     def problem(shape: torch.Size) -> str | None:
-        """Why a tensor of this shape cannot have a factor of this family, with the remedy; None if it can."""
+        """Return why a tensor of this shape cannot have a factor of this family, with the remedy; `None` if it can."""
         return None
 
     @classmethod
     @abstractmethod
     def shapes(cls, shape: torch.Size, rank: int) -> dict[str, torch.Size]:
-        """The shapes that `state()` has for a tensor of shape `shape`, by suffix."""
+        """Return the shapes that `state()` has for a tensor of shape `shape`, by suffix."""
 
     @abstractmethod
     def state(self) -> dict[str, list[Tensor]]:
-        """The live tensors by the suffix that their weight's name has in a checkpoint."""
+        """Return the live tensors by the suffix that their weight's name has in a checkpoint."""
 
     @staticmethod
     @abstractmethod
     def damage(suffix: str, value: Tensor) -> str | None:
-        """What makes a finite tensor of the right shape unfit as `state()[suffix]`; None if it is fit."""
+        """Return why a finite tensor of the right shape cannot be `state()[suffix]`; `None` if it can."""
 
     def to_params_device(self, params: Sequence[Tensor]) -> None:
         """Move what has a value per weight to where the weights are."""
@@ -59,108 +59,106 @@ class GaussianFamily(ABC):
 
     @abstractmethod
     def scale_noise_(self, noise: list[Tensor], index: Sequence[int]) -> None:
-        """ε → Λ^(−½)ε in place, for the tensors at `index`."""
+        """Turn ε into Λ^(−½)ε in place, for the tensors at `index`."""
 
     @abstractmethod
     def multiply(self, i: int, x: Tensor) -> Tensor:
-        """Λ x, in the weight's shape."""
+        """Return Λ x, in the weight's shape."""
 
     @abstractmethod
     def diagonal(self, i: int) -> Tensor:
-        """The precision of each weight given the others, shape () if it is one for all, otherwise the weight's."""
+        """Return each weight's precision given the others, shape () if it is one for all, otherwise the weight's."""
 
     @abstractmethod
     def variance(self, i: int) -> Tensor:
-        """The variance of each weight, shape () if it is one for all, otherwise the weight's."""
+        """Return the variance of each weight, shape () if it is one for all, otherwise the weight's."""
 
     def mean_variance(self, i: int) -> float:
-        """The mean over the weights' variances."""
+        """Return the mean over the weights' variances."""
         return self.variance(i).mean(dtype=torch.float64).item()
 
     @abstractmethod
     def log_det(self, i: int) -> float:
-        """log det Λ."""
+        """Return log det Λ."""
 
     @abstractmethod
     def trace(self, i: int, other: GaussianFamily) -> float:
-        """tr(Λ_other Λ⁻¹), for another of the same family."""
+        """Return tr(Λ_other Λ⁻¹), for another of the same family."""
 
     # Its curvature statistic
 
     @abstractmethod
     def correlate(self, grads: Sequence[Tensor], noise: list[Tensor], index: Sequence[int]) -> list[Tensor]:
-        """What of g·εᵀ this family can use, for gradients at Λ^(−½)ε. `noise` is used up."""
+        """Return the part of g·εᵀ that this family uses, for gradients at Λ^(−½)ε. Overwrites `noise`."""
 
     @abstractmethod
     def known_part(self, noise: Sequence[Tensor], index: Sequence[int], curvature: Sequence[Tensor]) -> list[Tensor]:
-        """
-        In the form of `correlate`: what the noise of ε εᵀ itself adds if the curvature is `curvature`. Mean zero.
-        """
+        """Return what fluctuations of ε εᵀ add to `correlate` if the curvature is `curvature`; their mean is zero."""
 
     @abstractmethod
     def curvature(self, i: int, statistic: Tensor | None, device: torch.device) -> Tensor:
         """
-        The unbiased curvature from the mean of `correlate`'s results, by Stein's identity E_q[∂²ℓ] = E_q[∂ℓ εᵀ]Λ^½;
-        zero for None. The statistic is used up.
+        Return the unbiased curvature from the mean of `correlate`'s results, by Stein's identity
+        E_q[∂²ℓ] = E_q[∂ℓ εᵀ]Λ^½; zero for `None`. Overwrites `statistic`.
         """
 
     @abstractmethod
     def apply(self, i: int, curvature: Tensor, x: Tensor) -> Tensor:
-        """A known curvature times x, in the weight's shape."""
+        """Return a known curvature times x, in the weight's shape."""
 
 
 class ClosedFormFamily(GaussianFamily):
     """
-    A family in which the proximal step has a closed form: one tensor `own(i)` makes up each Λ, and curvature has the
-    form of a Λ. The arithmetic below also takes matching pieces of both, so that temporaries stay small.
+    A family in which the proximal step has a closed form: each Λ is stored as one tensor, and curvature has the form
+    of a Λ. The arithmetic below also takes matching pieces of both, so that temporaries stay small.
     """
 
     is_matrix: ClassVar[bool] = False
 
     @abstractmethod
-    def own(self, i: int) -> Tensor:
-        """The live tensor that makes up Λ."""
+    def stored(self, i: int) -> Tensor:
+        """Return the live tensor that Λ is stored as."""
 
     @abstractmethod
     def as_curvature(self, i: int) -> Tensor:
-        """Λ in the form of a curvature."""
+        """Return Λ in the form of a curvature."""
 
     @staticmethod
     @abstractmethod
     def pieces(x: Tensor) -> Sequence[Tensor]:
-        """Views that make up `own(i)` or a curvature: of a size that a CPU's cache holds."""
+        """Return views that make up `stored(i)` or a curvature, of a size that a CPU's cache holds."""
 
     @staticmethod
     @abstractmethod
     def level(curvature: Tensor) -> Tensor:
-        """The mean over the diagonal, a float64 scalar on its device."""
+        """Return the mean over the diagonal, a float64 scalar on its device."""
 
     @staticmethod
     @abstractmethod
     def add_level_(curvature: Tensor, value: float) -> Tensor:
-        """curvature + value·I, in place."""
+        """Return curvature + value·I, in place."""
 
     @staticmethod
     @abstractmethod
     def constant(like: Tensor, value: float) -> Tensor:
-        """value·I as a curvature that goes with pieces like `like`."""
+        """Return value·I as a curvature that goes with pieces like `like`."""
 
     @staticmethod
     @abstractmethod
     def spectral(curvature: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A new tensor, the function of a curvature (of its eigenvalues, where it is a matrix)."""
+        """Return the function of a curvature (of its eigenvalues, where it is a matrix), a new tensor."""
 
     @staticmethod
     @abstractmethod
-    def relative_(own: Tensor, curvature: Tensor) -> Tensor:
-        """The curvature whitened by Λ: curvature/λ, or R⁻¹ C R⁻ᵀ with Λ = R Rᵀ. The argument is used up."""
+    def relative_(stored: Tensor, curvature: Tensor) -> Tensor:
+        """Return the curvature whitened by Λ: curvature/λ, or R⁻¹ C R⁻ᵀ with Λ = R Rᵀ. Overwrites `curvature`."""
 
     @staticmethod
     @abstractmethod
-    def scale_(own: Tensor, relative: Tensor, function: Callable[[Tensor], Tensor]) -> None:
-        """λ ← λ·function(relative), or Λ ← R f(relative) Rᵀ with f on the eigenvalues; `relative` is used up."""
+    def scale_(stored: Tensor, relative: Tensor, function: Callable[[Tensor], Tensor]) -> None:
+        """Set λ ← λ·f(relative), or Λ ← R f(relative) Rᵀ with f on the eigenvalues. Overwrites `relative`."""
 
     @staticmethod
     @abstractmethod
-    def shift_log_std_(own: Tensor, step: Tensor) -> None:
-        """log σ ← log σ − step, or R ← R(I + step) with the diagonal exponentiated; `step` is used up."""
+    def shift_log_std_(stored: Tensor, step: Tensor) -> None:
+        """Set log σ ← log σ − step, or R ← R(I + step) with the diagonal exponentiated. Overwrites `step`."""

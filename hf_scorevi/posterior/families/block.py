@@ -41,12 +41,12 @@ class _BlockGaussian(ClosedFormFamily):
     @staticmethod
     @abstractmethod
     def split(x: Tensor) -> Tensor:
-        """A tensor of the weight's shape as (n, r)."""
+        """Return a tensor of the weight's shape as (n, r)."""
 
     @staticmethod
     @abstractmethod
     def merge(blocks: Tensor, shape: torch.Size) -> Tensor:
-        """The inverse of `split`."""
+        """Return a tensor of the weight's shape from (n, r), the inverse of `split`."""
 
     @classmethod
     def shapes(cls, shape: torch.Size, rank: int = 0) -> dict[str, torch.Size]:
@@ -108,7 +108,7 @@ class _BlockGaussian(ClosedFormFamily):
     def apply(self, i: int, curvature: Tensor, x: Tensor) -> Tensor:
         return self.merge((curvature @ self.split(x)[..., None])[..., 0], x.shape)
 
-    def own(self, i: int) -> Tensor:
+    def stored(self, i: int) -> Tensor:
         return self.factor[i]
 
     def as_curvature(self, i: int) -> Tensor:
@@ -137,24 +137,24 @@ class _BlockGaussian(ClosedFormFamily):
         return _symmetric((basis * function(values)[:, None]) @ basis.transpose(-2, -1))
 
     @staticmethod
-    def relative_(own: Tensor, curvature: Tensor) -> Tensor:
-        inverse = _inverse(own)
+    def relative_(stored: Tensor, curvature: Tensor) -> Tensor:
+        inverse = _inverse(stored)
         product = inverse @ curvature @ inverse.transpose(-2, -1)
         return _symmetric(product.nan_to_num_(0.0, *_OVERFLOW))
 
     @staticmethod
-    def scale_(own: Tensor, relative: Tensor, function: Callable[[Tensor], Tensor]) -> None:
+    def scale_(stored: Tensor, relative: Tensor, function: Callable[[Tensor], Tensor]) -> None:
         values, basis = _eigh(relative)
         root = function(values).sqrt()
         # R V √a √a Vᵀ Rᵀ: by QR of (R V √a)ᵀ its factor comes without squaring condition numbers.
-        upper = torch.linalg.qr((own @ (basis * root[:, None])).transpose(-2, -1), mode="r").R
+        upper = torch.linalg.qr((stored @ (basis * root[:, None])).transpose(-2, -1), mode="r").R
         sign = upper.diagonal(dim1=-2, dim2=-1).sign()
-        _store(own, (upper * sign[..., None]).transpose(-2, -1))
+        _store(stored, (upper * sign[..., None]).transpose(-2, -1))
 
     @staticmethod
-    def shift_log_std_(own: Tensor, step: Tensor) -> None:
+    def shift_log_std_(stored: Tensor, step: Tensor) -> None:
         diagonal = step.diagonal(dim1=-2, dim2=-1).exp()
-        _store(own, own @ (step.tril(-1) + torch.diag_embed(diagonal)))
+        _store(stored, stored @ (step.tril(-1) + torch.diag_embed(diagonal)))
 
 
 class BlockDiagonalGaussian(_BlockGaussian):
@@ -219,19 +219,19 @@ def _symmetric(matrix: Tensor) -> Tensor:
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and vectors of finite matrices, scaled so that squares of absurd entries do not overflow."""
+    """Return eigenvalues and vectors of finite matrices, scaled so that squares of absurd entries do not overflow."""
     scale = (matrix.abs().amax((-2, -1), keepdim=True) / 1e8).clamp_min(1.0)
     values, basis = torch.linalg.eigh(matrix / scale)
     return values * scale[..., 0], basis
 
 
 def _inverse(factor: Tensor) -> Tensor:
-    """R⁻¹."""
+    """Return R⁻¹."""
     identity = torch.eye(factor.shape[-1], device=factor.device, dtype=factor.dtype).expand_as(factor)
     return torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
-def _store(own: Tensor, factor: Tensor) -> None:
+def _store(stored: Tensor, factor: Tensor) -> None:
     """
     Write R within what float32 can hold: the diagonal in a range, and each row's rest at most 1e4 times its diagonal
     (a correlation of 1 − 1e−8), beyond which R⁻¹ would be made of rounding errors.
@@ -239,5 +239,5 @@ def _store(own: Tensor, factor: Tensor) -> None:
     factor = factor.nan_to_num(0.0, _STD_RANGE[1], -_STD_RANGE[1]).tril()
     diagonal = factor.diagonal(dim1=-2, dim2=-1).clamp(*_STD_RANGE)
     limit = 1e4 * diagonal[..., None]
-    own.copy_(torch.minimum(torch.maximum(factor, -limit), limit))
-    own.diagonal(dim1=-2, dim2=-1).copy_(diagonal)
+    stored.copy_(torch.minimum(torch.maximum(factor, -limit), limit))
+    stored.diagonal(dim1=-2, dim2=-1).copy_(diagonal)

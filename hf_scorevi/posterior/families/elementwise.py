@@ -19,7 +19,7 @@ _CPU_PIECE, _GPU_PIECE = 1 << 16, 1 << 22
 
 
 def piece_size(device: torch.device) -> int:
-    """Numbers to work on at a time."""
+    """Return how many numbers to work on at a time."""
     return _CPU_PIECE * torch.get_num_threads() if device.type == "cpu" else _GPU_PIECE
 
 
@@ -51,7 +51,7 @@ class _ElementwiseGaussian(ClosedFormFamily):
     def apply(self, i: int, curvature: Tensor, x: Tensor) -> Tensor:
         return x * curvature
 
-    def own(self, i: int) -> Tensor:
+    def stored(self, i: int) -> Tensor:
         return self.precision[i]
 
     def as_curvature(self, i: int) -> Tensor:
@@ -79,16 +79,16 @@ class _ElementwiseGaussian(ClosedFormFamily):
         return function(curvature)
 
     @staticmethod
-    def relative_(own: Tensor, curvature: Tensor) -> Tensor:
-        return curvature.div_(own) if curvature.shape == own.shape else curvature / own
+    def relative_(stored: Tensor, curvature: Tensor) -> Tensor:
+        return curvature.div_(stored) if curvature.shape == stored.shape else curvature / stored
 
     @staticmethod
-    def scale_(own: Tensor, relative: Tensor, function: Callable[[Tensor], Tensor]) -> None:
-        own.mul_(function(relative)).clamp_(*PRECISION_RANGE)
+    def scale_(stored: Tensor, relative: Tensor, function: Callable[[Tensor], Tensor]) -> None:
+        stored.mul_(function(relative)).clamp_(*PRECISION_RANGE)
 
     @staticmethod
-    def shift_log_std_(own: Tensor, step: Tensor) -> None:
-        own.mul_(step.mul_(2).exp_()).clamp_(*PRECISION_RANGE)
+    def shift_log_std_(stored: Tensor, step: Tensor) -> None:
+        stored.mul_(step.mul_(2).exp_()).clamp_(*PRECISION_RANGE)
 
 
 class IsotropicGaussian(_ElementwiseGaussian):

@@ -21,7 +21,7 @@ _MAX_FACTOR = 1e6
 
 class Woodbury:
     """
-    What follows from Λ = D^½(I + V Vᵀ)D^½ with VᵀV = diag s, all in O(D R).
+    The algebra of Λ = D^½(I + V Vᵀ)D^½ with VᵀV = diag s, all in O(D R).
 
     Attributes:
         root: √d, (D,).
@@ -40,33 +40,33 @@ class Woodbury:
         self.reduced = self.basis * (1 + self.s).rsqrt().to(relative)
 
     def _function(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """f(I + VVᵀ) x = f(1) x + V [(f(1 + s) − f(1))/s] Vᵀ x, for x of shape (D,) or (D, k)."""
+        """Return f(I + VVᵀ) x = f(1) x + V [(f(1 + s) − f(1))/s] Vᵀ x, for x of shape (D,) or (D, k)."""
         one = function(torch.ones_like(self.s))
         weights = ((function(1 + self.s) - one) / self.s.clamp_min(torch.finfo(torch.float64).tiny)).to(x)
         inner = self.basis.T @ x
         return one[0].to(x) * x + self.basis @ (weights * inner if x.dim() == 1 else weights[:, None] * inner)
 
     def inverse_root(self, x: Tensor) -> Tensor:
-        """A symmetric-in-the-middle root of the covariance: D^(−½)(I + VVᵀ)^(−½) x, for x of shape (D,)."""
+        """Return D^(−½)(I + VVᵀ)^(−½) x, by a root of the covariance, for x of shape (D,)."""
         return self._function(torch.rsqrt, x) / self.root
 
     def solve(self, x: Tensor) -> Tensor:
-        """Λ⁻¹x, for x of shape (D,) or (D, k)."""
+        """Return Λ⁻¹x, for x of shape (D,) or (D, k)."""
         root = self.root if x.dim() == 1 else self.root[:, None]
         return self._function(torch.reciprocal, x / root) / root
 
     def inverse_diagonal(self) -> Tensor:
-        """diag Λ⁻¹, (D,): no smaller than a share of 1/d that rounding cannot turn negative."""
+        """Return diag Λ⁻¹, (D,): no smaller than a share of 1/d that rounding cannot turn negative."""
         return (1 - self.reduced.square().sum(1)).clamp_min(1e-6) / self.root.square()
 
     def inverse_square_diagonal(self) -> Tensor:
-        """diag Λ⁻², (D,)."""
+        """Return diag Λ⁻², (D,)."""
         b, inverse = self.reduced / self.root[:, None], self.root.square().reciprocal()
         cross = b @ (b.T @ b)
         return (inverse.square() - 2 * inverse * b.square().sum(1) + (b * cross).sum(1)).clamp_min(0)
 
     def log_det(self) -> float:
-        """log det Λ."""
+        """Return log det Λ."""
         return (2 * self.root.log().sum(dtype=torch.float64) + self.s.log1p().sum()).item()
 
 
@@ -104,7 +104,7 @@ class LowRankGaussian(GaussianFamily):
         return "is not positive everywhere" if suffix == "" and not bool((value > 0).all()) else None
 
     def woodbury(self, i: int) -> Woodbury:
-        """Λ's algebra, computed once after each change."""
+        """Return Λ's algebra, computed once after each change."""
         if i not in self._woodbury:
             self._woodbury[i] = Woodbury(self.precision[i], self.factor[i])
         return self._woodbury[i]
@@ -128,9 +128,9 @@ class LowRankGaussian(GaussianFamily):
 
     def trace(self, i: int, other: GaussianFamily) -> float:
         assert isinstance(other, LowRankGaussian)
-        own, factor = self.woodbury(i), other.factor[i]
-        by_diagonal = (other.precision[i].flatten() * own.inverse_diagonal()).sum(dtype=torch.float64)
-        return (by_diagonal + (factor * own.solve(factor)).sum(dtype=torch.float64)).item()
+        woodbury, factor = self.woodbury(i), other.factor[i]
+        by_diagonal = (other.precision[i].flatten() * woodbury.inverse_diagonal()).sum(dtype=torch.float64)
+        return (by_diagonal + (factor * woodbury.solve(factor)).sum(dtype=torch.float64)).item()
 
     def correlate(self, grads: Sequence[Tensor], noise: list[Tensor], index: Sequence[int]) -> list[Tensor]:
         self.scale_noise_(noise, index)
@@ -143,7 +143,7 @@ class LowRankGaussian(GaussianFamily):
         for v, i, known in zip(draws, index, curvature, strict=True):
             a1, a2 = known.tolist()
             part = self._project(i, a1 * self.multiply(i, v).flatten() + a2 * v.flatten(), v.flatten())
-            parts.append(part.sub_(self.identity_form(i, a2)).sub_(self.own_form(i), alpha=a1))
+            parts.append(part.sub_(self.identity_form(i, a2)).sub_(self.as_curvature(i), alpha=a1))
         return parts
 
     def curvature(self, i: int, statistic: Tensor | None, device: torch.device) -> Tensor:
@@ -155,14 +155,14 @@ class LowRankGaussian(GaussianFamily):
         a1, a2 = curvature.tolist()
         return self.multiply(i, x).mul_(a1).add_(x, alpha=a2)
 
-    def own_form(self, i: int) -> Tensor:
-        """Λ itself as a curvature: (diag Σ, U)."""
+    def as_curvature(self, i: int) -> Tensor:
+        """Return Λ in the form of a curvature: (diag Σ, U)."""
         return torch.cat([self.woodbury(i).inverse_diagonal()[:, None], self.factor[i]], 1)
 
-    def identity_form(self, i: int, scale: float) -> Tensor:
-        """scale·I as a curvature: scale·(diag Σ², ΣU)."""
+    def identity_form(self, i: int, value: float) -> Tensor:
+        """Return value·I in the form of a curvature: value·(diag Σ², ΣU)."""
         woodbury = self.woodbury(i)
-        return torch.cat([woodbury.inverse_square_diagonal()[:, None], woodbury.solve(self.factor[i])], 1) * scale
+        return torch.cat([woodbury.inverse_square_diagonal()[:, None], woodbury.solve(self.factor[i])], 1) * value
 
     def set_(self, i: int, diagonal: Tensor, factor: Tensor) -> None:
         """Store d, of shape (D,), and U within what float32 can hold."""
@@ -173,5 +173,5 @@ class LowRankGaussian(GaussianFamily):
         self._woodbury.pop(i, None)
 
     def _project(self, i: int, g: Tensor, v: Tensor) -> Tensor:
-        """(Σg ∘ v, g (vᵀU)), linear in g."""
+        """Return (Σg ∘ v, g (vᵀU)), linear in g."""
         return torch.cat([(self.woodbury(i).solve(g) * v)[:, None], torch.outer(g, self.factor[i].T @ v)], 1)

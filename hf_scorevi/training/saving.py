@@ -1,4 +1,4 @@
-"""`PosteriorTrainer`: a `Trainer` that saves and loads a model's posterior with it."""
+"""`SavingTrainer`: a `Trainer` that saves and loads a model's posterior with it."""
 
 from __future__ import annotations
 
@@ -40,21 +40,20 @@ from .checkpoint_folders import (
     workspace_name,
 )
 from .checkpointing import load_posterior_into, record_callbacks
-from .evaluating_trainer import EvaluatingTrainer
+from .evaluating import EvaluatingTrainer
 from .likelihood import stored_likelihood
 from .non_finite import require_finite_weights
 from .resuming import holds_best, require_same_inference, require_state
 
-__all__ = ["PosteriorTrainer"]
+__all__ = ["SavingTrainer"]
 
 logger = logging.get_logger(__name__)
 
 
-class PosteriorTrainer(EvaluatingTrainer):
+class SavingTrainer(EvaluatingTrainer):
     """
-    Saves and loads mean and posterior together, with the last evaluation (`calibration.json`, the card) as long as the
-    weights are those that it was made with. How the posterior is learned is its subclass's business
-    (`ScoreVITrainer`).
+    Save and load mean and posterior together, with the last evaluation (`calibration.json`, the card) as long as the
+    weights are those that it was made with. How the posterior is learned is left to subclasses.
     """
 
     _base: BaseRecord | None = None  # of an adapter, as it was at the last save
@@ -65,13 +64,13 @@ class PosteriorTrainer(EvaluatingTrainer):
 
     @abstractmethod
     def _stored_posterior(self) -> StoredPosterior:
-        """What is recorded with the posterior: how it was learned."""
+        """Return what is recorded with the posterior: how it was learned."""
 
     def train(
         self, resume_from_checkpoint: str | bool | None = None, trial: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
         """
-        As `Trainer`'s. What a killed run has left half done in `output_dir` is put right first.
+        Train as `Trainer` does; first, what a killed run has left half done in `output_dir` is put right.
 
         Args:
             resume_from_checkpoint: a checkpoint, or `True` for the last of the run that wrote into `output_dir` last.
@@ -96,21 +95,21 @@ class PosteriorTrainer(EvaluatingTrainer):
         self._written: set[Path] = set()  # its checkpoints
 
     def _agreed(self, value: Any) -> Any:
-        """What the first process has, in all of them."""
+        """Return what the first process has, in all of them."""
         return broadcast_object_list([value])[0]
 
     def _require_resumable(self, folder: str) -> None:
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
         require_state(folder, None if plugin is None else plugin.state_dict_type.name)
-        own = self._stored_posterior()
+        current = self._stored_posterior()
         keys = file_keys(self._plain_model(), self.posterior.names)
-        training, seed = require_same_inference(folder, own, [keys[name] for name in self.posterior.names])
+        training, seed = require_same_inference(folder, current, [keys[name] for name in self.posterior.names])
         if seed not in (None, self.args.seed):
             logger.warning(
                 f"{folder} was written with seed={seed}, and is resumed with seed={self.args.seed}: noise and order "
                 "of the data are others from here on, so the result is as good, but not the uninterrupted run's."
             )
-        before, now = training.get("batch_size"), own.training["batch_size"]
+        before, now = training.get("batch_size"), current.training["batch_size"]
         if self.args.max_steps <= 0 and before not in (None, now):
             logger.warning(
                 f"{folder} was written with {before} examples a step, and is resumed with {now}. A resumed run counts "
@@ -121,7 +120,7 @@ class PosteriorTrainer(EvaluatingTrainer):
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, checkpoint: Any, trial: Any
     ) -> tuple[int, int]:
-        """As `Trainer`'s, which goes on for a step, at least, from the checkpoint of a run that had ended."""
+        """Return where to begin as `Trainer` does, which would train a step even where the run had ended."""
         position = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, checkpoint, trial
         )
@@ -137,10 +136,10 @@ class PosteriorTrainer(EvaluatingTrainer):
         return (num_train_epochs, 0) if self.state.global_step >= max_steps or stopped_early else position
 
     def _find_best(self, checkpoint: Path, stored: TrainerState) -> str | None:
-        """The best checkpoint so far: beside the one that is resumed, wherever the folder was when it was written."""
-        found = [checkpoint.with_name(checkpoint_name(stored.best_global_step))] if stored.best_global_step else []
-        found += [Path(stored.best_model_checkpoint)] if stored.best_model_checkpoint else []
-        return next((str(folder) for folder in found if holds_best(folder, stored)), None)
+        """Return the best checkpoint so far, beside the one that is resumed, wherever its folder was before."""
+        places = [checkpoint.with_name(checkpoint_name(stored.best_global_step))] if stored.best_global_step else []
+        places += [Path(stored.best_model_checkpoint)] if stored.best_model_checkpoint else []
+        return next((str(folder) for folder in places if holds_best(folder, stored)), None)
 
     def _name_data(self, name: str | None) -> None:
         if name is not None and self.evaluation is not None and "/" not in self.evaluation.dataset:
@@ -150,7 +149,7 @@ class PosteriorTrainer(EvaluatingTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """
-        As `Trainer`'s, with the posterior. Mean and posterior are whole files even of a sharded checkpoint.
+        Save as `Trainer` does, with the posterior. Mean and posterior are whole files even of a sharded checkpoint.
 
         Raises:
             NonFiniteLossError: the mean has weights that are NaN or infinite, and nobody could load it.
@@ -184,12 +183,12 @@ class PosteriorTrainer(EvaluatingTrainer):
             self._write_evaluation(output_dir)
 
     def _write_evaluation(self, folder: str | Path) -> None:
-        """What was measured of these weights, if anything was."""
-        current = self.evaluation is not None and self._evaluated_step == self.state.global_step
-        write_evaluations(folder, [self.evaluation] if current and self.evaluation is not None else [])
+        """Write what was measured of these weights, if anything was."""
+        current = self._evaluated_step == self.state.global_step
+        write_evaluations(folder, list(self.evaluations.values()) if current else [])
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """As `Trainer`'s, but written aside and renamed: a checkpoint is complete or absent, whenever the run dies."""
+        """Save as `Trainer` does, but aside, and rename: a checkpoint is complete or absent, whenever the run dies."""
         if self.hp_search_backend is None and trial is None:
             self.store_flos()
         run_dir, step = Path(self._get_output_dir(trial=trial)), self.state.global_step
@@ -223,7 +222,7 @@ class PosteriorTrainer(EvaluatingTrainer):
                 rotate(run_dir, self.args.save_total_limit, keep, place)
 
     def _workspace(self, run_dir: Path) -> AbstractContextManager[Path]:
-        """Where all processes write a checkpoint before it gets its name."""
+        """Return the folder in which all processes write a checkpoint before it gets its name."""
         name = self._agreed(workspace_name(self.state.global_step))
         return workspace(run_dir, name) if self.args.should_save else nullcontext(run_dir / name)
 
@@ -250,7 +249,7 @@ class PosteriorTrainer(EvaluatingTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         self._load_mean(
             resume_from_checkpoint,
-            lambda: super(PosteriorTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model),
+            lambda: super(SavingTrainer, self)._load_from_checkpoint(resume_from_checkpoint, model),
         )
 
     def _load_best_model(self) -> None:
@@ -259,7 +258,7 @@ class PosteriorTrainer(EvaluatingTrainer):
         self._load_mean(checkpoint, super()._load_best_model)
         if self.state.best_global_step != self._evaluated_step:
             self._evaluated_step = -1  # the last evaluation was of other weights
-        # The best mean with the last posterior would be no posterior of anything; nor with the last noise.
+        # The best mean with the last posterior would be no posterior of anything; nor with the last observation noise.
         stored = load_posterior_into(self.posterior, checkpoint, self.model)
         self.likelihood = stored_likelihood(stored) or self.likelihood
 
