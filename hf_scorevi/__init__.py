@@ -8,7 +8,13 @@ from .errors import NonFiniteLossError, PosteriorCheckpointError, PushError
 if TYPE_CHECKING:
     from .metrics.loading import load_metric
     from .modeling import BayesianModel
-    from .pipelines import BayesianImageClassificationPipeline, ForecastingPipeline
+    from .pipelines import (
+        BayesianAudioClassificationPipeline,
+        BayesianImageClassificationPipeline,
+        BayesianTextClassificationPipeline,
+        BayesianTokenClassificationPipeline,
+        ForecastingPipeline,
+    )
     from .posterior import PosteriorConfig
     from .predictive import ForecastOutput, PredictiveOutput, RegressionOutput
     from .training import ScoreVITrainer, ScoreVITrainingArguments
@@ -16,8 +22,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BayesianAudioClassificationPipeline",
     "BayesianImageClassificationPipeline",
     "BayesianModel",
+    "BayesianTextClassificationPipeline",
+    "BayesianTokenClassificationPipeline",
     "ForecastOutput",
     "ForecastingPipeline",
     "NonFiniteLossError",
@@ -31,10 +40,13 @@ __all__ = [
     "load_metric",
 ]
 
-# Imported when they are first asked for: `hf-scorevi --help` need not wait for torch and transformers.
+# Imported at the first access: `hf-scorevi --help` need not wait for torch and transformers.
 _HOMES = {
+    "BayesianAudioClassificationPipeline": "pipelines",
     "BayesianImageClassificationPipeline": "pipelines",
-    "BayesianModel": "pipelines",  # so that its pipelines are known wherever it is
+    "BayesianModel": "pipelines",  # importing it also registers its pipelines
+    "BayesianTextClassificationPipeline": "pipelines",
+    "BayesianTokenClassificationPipeline": "pipelines",
     "ForecastOutput": "predictive",
     "ForecastingPipeline": "pipelines",
     "PosteriorConfig": "posterior",
@@ -63,7 +75,7 @@ _PACKAGES = (
     "training",
 )
 
-if not TYPE_CHECKING:  # mypy would take it to mean that there is every name
+if not TYPE_CHECKING:  # mypy would accept every name
 
     def __getattr__(name: str) -> Any:
         if name in _PACKAGES:

@@ -1,4 +1,4 @@
-"""Labelled images from a folder, a file or the Hub: rows, the numbers of their labels, and images that PIL knows."""
+"""Labelled images from a folder, a file or the Hub: the rows, the class numbers, and PIL images."""
 
 from __future__ import annotations
 
@@ -27,22 +27,29 @@ __all__ = [
 ]
 
 _BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json"}
-# Of files of rows.
+# Suffixes of files of rows.
 SUFFIXES = tuple(_BUILDERS)
 _MODES = {1: "L", 3: "RGB"}
 
 
 def load_rows(problem: str, remedy: str, *args: Any, **kwargs: Any) -> Dataset:
-    """`datasets.load_dataset`; whatever goes wrong there is an `InputError` of `problem`, the reason, and `remedy`."""
+    """
+    Call `datasets.load_dataset`, and raise any failure as an `InputError` with `problem`, the reason and `remedy`.
+    """
     try:
         return load_dataset(*args, **kwargs)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: it would run a script
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        DatasetsError,
+    ) as error:  # RuntimeError: the data set needs a script, which is not run
         reason = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         raise InputError(f"{problem} ({' '.join(str(reason).split()).rstrip('.')}). {remedy}") from error
 
 
 def load_folder(folder: str) -> Dataset:
-    """The images in a folder, labelled by their subfolders."""
+    """Load the images in a folder, labelled by their subfolders."""
     if not Path(folder).is_dir():
         raise InputError(f"There is no folder {folder!r} of images.")
     remedy = "Put the images of each class, of at least two, into a subfolder of its name, and none deeper."
@@ -54,7 +61,7 @@ def load_folder(folder: str) -> Dataset:
 
 
 def load_file(file: str) -> Dataset:
-    """The rows of a file, or of the files that a glob names."""
+    """Load the rows of a file, or of the files that match a glob."""
     builder = _BUILDERS.get(Path(file).suffix)
     if builder is None:
         raise InputError(f"{file!r} is of an unknown kind; give a file that ends in {', '.join(SUFFIXES)}.")
@@ -65,7 +72,7 @@ def load_file(file: str) -> Dataset:
 
 
 def image_rows(dataset: Dataset, image_column: str, label_column: str) -> Dataset:
-    """These columns alone. Files of images stay encoded: `to_image` decodes them, and says which it cannot."""
+    """Return these columns only. Image files stay encoded: `to_image` decodes them, and its errors name the file."""
     if image_column == label_column:
         raise InputError(
             f"The images and the labels cannot both be in the column {image_column!r}: name both columns."
@@ -78,9 +85,9 @@ def image_rows(dataset: Dataset, image_column: str, label_column: str) -> Datase
 
 def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> dict[Any, int]:
     """
-    The class number of each value in the label column, found by the class's name.
+    Return the class number of each value in the label column, looked up by the class's name.
 
-    Whole numbers without names are class numbers already, unless the classes are called by numbers.
+    Whole numbers without names are class numbers already, unless the classes' names are numbers.
 
     Args:
         names: of the model's classes, in the order of their numbers.
@@ -108,7 +115,7 @@ def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> d
         codes[value] = number.get(name, -1)
         if name not in number:
             unknown.append(name)
-        elif names.count(name) > 1:  # as ImageNet's two cranes
+        elif names.count(name) > 1:  # such as ImageNet's two classes "crane"
             raise InputError(
                 f"The model's configuration (id2label) calls several classes {name!r}, which is a label of the {what} "
                 "data: give the classes different names there."
@@ -123,7 +130,7 @@ def label_codes(dataset: Dataset, column: str, names: list[str], what: str) -> d
 
 
 def image_mode(channels: int) -> str:
-    """PIL's mode of images with so many channels."""
+    """Return PIL's mode of images with this number of channels."""
     if channels not in _MODES:
         raise InputError(f"The model takes images of {channels} channels; here they are gray or RGB.")
     return _MODES[channels]
@@ -131,7 +138,7 @@ def image_mode(channels: int) -> str:
 
 def to_image(value: Any, mode: str, folder: Path) -> Image.Image:
     """
-    An image of PIL's `mode` from what a row may hold: an image, its file (path or bytes), or an array of pixels.
+    Return an image of PIL's `mode` from a row's value: an image, its file (path or bytes), or an array of pixels.
 
     Args:
         value: PIL image; path, relative to `folder`; encoded bytes; `{"bytes", "path"}`; integers from 0 to 255 of

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from PIL import Image
-from transformers import AutoConfig, ViTImageProcessorPil, pipeline
+from transformers import AutoConfig, AutoModelForImageClassification, ViTImageProcessorPil, pipeline
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig, ScoreVITrainer
 from hf_scorevi.cli import main
@@ -189,12 +189,12 @@ def test_training(poisoned, tmp_path):
 
 def test_the_programs(poisoned):
     root, is_own = poisoned
-    args = program.ModelArguments(model_name_or_path=str(root / "base"))
+    args = program.ImageModelArguments(model_name_or_path=str(root / "base"))
     own = AutoConfig.for_model("vit", num_channels=3, image_size=8)
     for run in (
         lambda: program.load_config(args, None),
         lambda: program.load_processor(args, own),
-        lambda: program.load_model(args, program.load_config(args, None)),
+        lambda: program.load_model(args, program.load_config(args, None), AutoModelForImageClassification),
     ):
         if is_own:
             run()

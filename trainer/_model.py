@@ -1,4 +1,4 @@
-"""The model to train or to evaluate, and its image processor."""
+"""The classifier to train or to evaluate, and its image processor or tokenizer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
-    AutoModelForImageClassification,
+    AutoTokenizer,
     BaseImageProcessor,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     ViTImageProcessorPil,
 )
 from transformers.utils import logging
@@ -23,9 +24,19 @@ from transformers.utils.hub import has_file
 
 from hf_scorevi.hub import read_base_config
 
-__all__ = ["ModelArguments", "add_lora", "class_names", "load_config", "load_model", "load_processor"]
+__all__ = [
+    "ImageModelArguments",
+    "ModelArguments",
+    "TextModelArguments",
+    "add_lora",
+    "class_names",
+    "load_config",
+    "load_model",
+    "load_processor",
+    "load_tokenizer",
+]
 
-logger = logging.get_logger("transformers.image_classification")  # below transformers' own, for its handler
+logger = logging.get_logger("transformers.classification")  # below transformers' own, for its handler
 
 
 @dataclass
@@ -34,15 +45,10 @@ class ModelArguments:
 
     _argument_group_name: ClassVar[str] = "model"
 
-    model_name_or_path: str = field(
-        default="google/vit-base-patch16-224-in21k", metadata={"help": "Model on the Hub, or a folder."}
-    )
+    model_name_or_path: str = field(default="", metadata={"help": "Model on the Hub, or a folder."})
     revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model on the Hub."})
     token: str | None = field(
         default=None, metadata={"help": "Token for private repositories; if not given, that of `hf auth login`."}
-    )
-    image_processor: str | None = field(
-        default=None, metadata={"help": "Image processor on the Hub, or its folder; if not given, the model's."}
     )
     ignore_mismatched_sizes: bool = field(
         default=True, metadata={"help": "Replace a head that has another number of classes by a new one."}
@@ -63,8 +69,32 @@ class ModelArguments:
             raise ValueError("lora_target_modules and modules_to_save belong to a LoRA adapter: give lora_r too")
 
 
+@dataclass
+class ImageModelArguments(ModelArguments):
+    """The same, of an image classifier."""
+
+    model_name_or_path: str = field(
+        default="google/vit-base-patch16-224-in21k", metadata={"help": "Model on the Hub, or a folder."}
+    )
+    image_processor: str | None = field(
+        default=None, metadata={"help": "Image processor on the Hub, or its folder; if not given, the model's."}
+    )
+
+
+@dataclass
+class TextModelArguments(ModelArguments):
+    """The same, of a classifier of texts."""
+
+    model_name_or_path: str = field(
+        default="google-bert/bert-base-uncased", metadata={"help": "Model on the Hub, or a folder."}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "Tokenizer on the Hub, or its folder; if not given, the model's."}
+    )
+
+
 def load_config(args: ModelArguments, names: list[str] | None) -> PreTrainedConfig:
-    """The model's configuration, with `names` as its classes if given."""
+    """The model's configuration, with `names` as its classes if given; a single one is that of a number."""
     name = args.model_name_or_path
     saved = all(Path(name, file).is_file() for file in ("adapter_config.json", "posterior_config.json"))
     config = read_base_config(name) if saved else None
@@ -73,7 +103,8 @@ def load_config(args: ModelArguments, names: list[str] | None) -> PreTrainedConf
     if names is not None:
         config.id2label = dict(enumerate(names))
         config.label2id = {name: i for i, name in enumerate(names)}
-    config.problem_type = "single_label_classification"  # not to be guessed from the labels: it decides the likelihood
+    # Not to be guessed from the labels: it decides the likelihood.
+    config.problem_type = "regression" if config.num_labels == 1 else "single_label_classification"
     return config
 
 
@@ -83,7 +114,7 @@ def class_names(config: PreTrainedConfig) -> list[str]:
     return [id2label[i] for i in sorted(id2label)]
 
 
-def load_processor(args: ModelArguments, config: PreTrainedConfig) -> BaseImageProcessor:
+def load_processor(args: ImageModelArguments, config: PreTrainedConfig) -> BaseImageProcessor:
     """The model's image processor; a plain one of its image size if it has none."""
     source = args.image_processor or args.model_name_or_path
     try:
@@ -105,13 +136,29 @@ def load_processor(args: ModelArguments, config: PreTrainedConfig) -> BaseImageP
     return ViTImageProcessorPil(size={"height": height, "width": width}, image_mean=half, image_std=half)
 
 
-def load_model(args: ModelArguments, config: PreTrainedConfig) -> nn.Module:
-    """The model with a head for the classes in `config`, in float32; in the folder of a LoRA run, with its adapter."""
+def load_tokenizer(args: TextModelArguments, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer. One that has nothing to pad with takes its end of text, and so does the model."""
+    source = args.tokenizer or args.model_name_or_path
+    tokenizer = AutoTokenizer.from_pretrained(
+        source, revision=args.revision, token=args.token, trust_remote_code=False
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
+
+
+def load_model(args: ModelArguments, config: PreTrainedConfig, auto: Any) -> nn.Module:
+    """
+    The model that `auto` loads, with a head for the classes in `config`, in float32; in the folder of a LoRA run, with
+    its adapter.
+    """
     name, revision = args.model_name_or_path, args.revision
     adapter = PeftConfig.from_pretrained(name) if Path(name, "adapter_config.json").is_file() else None
     if adapter is not None:
         name, revision = str(adapter.base_model_name_or_path), adapter.revision or "main"
-    model = AutoModelForImageClassification.from_pretrained(
+    model = auto.from_pretrained(
         name,
         config=config,
         revision=revision,

@@ -15,11 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from hf_scorevi.errors import InputError
 from hf_scorevi.models.koopa import KoopaConfig, KoopaForPrediction, fit_mask_spectrum
 from hf_scorevi.time_series import SeriesProcessor, SeriesTable
-
-if __package__:  # imported from the repository's root
-    from trainer._series_data import DataArguments
-else:  # run as a program: this file's folder is where Python looks
-    from _series_data import DataArguments  # type: ignore[import-not-found, no-redef]
+from trainer._series_data import DataArguments
 
 __all__ = ["ModelArguments", "load_model", "load_processor", "make_config"]
 

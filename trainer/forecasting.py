@@ -23,27 +23,11 @@ from hf_scorevi import BayesianModel, ScoreVITrainer
 from hf_scorevi.errors import InputError
 from hf_scorevi.time_series import SeriesProcessor, SeriesTable
 
-if __package__:  # imported from the repository's root
-    from trainer import _cli, _series_data, _series_model
-    from trainer._point_forecasts import PointForecastMetrics, forecast_and_scale
-    from trainer._training import PointTrainer, PosteriorArguments, RunArguments, check_saved, finish, origin, train
-else:  # run as a program: this file's folder is where Python looks
-    import _cli  # type: ignore[import-not-found, no-redef]
-    import _series_data  # type: ignore[import-not-found, no-redef]
-    import _series_model  # type: ignore[import-not-found, no-redef]
-    from _point_forecasts import (  # type: ignore[import-not-found, no-redef]
-        PointForecastMetrics,
-        forecast_and_scale,
-    )
-    from _training import (  # type: ignore[import-not-found, no-redef]
-        PointTrainer,
-        PosteriorArguments,
-        RunArguments,
-        check_saved,
-        finish,
-        origin,
-        train,
-    )
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program it knows no folder but its own
+
+from trainer import _cli, _series_data, _series_model
+from trainer._point_forecasts import PointForecastMetrics, forecast_and_scale
+from trainer._training import PointTrainer, PosteriorArguments, RunArguments, check_saved, finish, origin, train
 
 DESCRIPTION = """\
 Train a forecaster of several channels and learn a Gaussian posterior over its weights, by score-matching variational

@@ -1,4 +1,4 @@
-"""`hf-scorevi`: push a checkpoint, write its card, measure it, recalibrate it."""
+"""`hf-scorevi`: push a checkpoint, write its card, evaluate it, recalibrate it, predict with it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
 from .calibrate import add_calibrate
 from .evaluate import add_evaluate
+from .predict import add_predict
 from .push import add_card, add_push
 
 __all__ = ["main"]
@@ -21,20 +22,23 @@ examples:
   hf-scorevi evaluate me/vit-pets-bayesian --dataset timm/oxford-iiit-pet --split test
   hf-scorevi evaluate outputs/pets --dataset photos --num-samples 64 --json figures.json --update-card
   hf-scorevi evaluate outputs/pets --compare outputs/other --dataset photos --plots pictures
+  hf-scorevi evaluate me/bert-sst2-bayesian --dataset nyu-mll/glue --config sst2 --split validation
   hf-scorevi calibrate outputs/pets --dataset held-out-photos
+  hf-scorevi predict outputs/pets photos --output predictions.csv
+  hf-scorevi predict outputs/koopa load.csv --output forecast.jsonl
 
 `hf-scorevi COMMAND --help` has the options of each. Where they ask for a token, the default is the one that
 `hf auth login` has stored or HF_TOKEN holds.
 """
 _DESCRIPTION = """\
 A Bayesian checkpoint is a folder that ScoreVITrainer or BayesianModel.save_pretrained wrote: a model's weights, and a
-posterior over them. This pushes it to the Hugging Face Hub, writes its model card, measures its calibration and mends
-it.
+posterior over them. This pushes it to the Hugging Face Hub, writes its model card, measures its calibration, mends it,
+and predicts with it: classes of images, texts and recordings, numbers from texts, and forecasts of series.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The program; `argv` defaults to the command line. Returns the exit status."""
+    """Run the program and return the exit status; `argv` defaults to the command line."""
     parser = argparse.ArgumentParser(
         prog="hf-scorevi",
         description=_DESCRIPTION,
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
-    for add in (add_push, add_card, add_evaluate, add_calibrate):
+    for add in (add_push, add_card, add_evaluate, add_calibrate, add_predict):
         add(commands)
     options = parser.parse_args(argv)
     try:
@@ -66,5 +70,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(problem: str) -> None:
-    """In one line."""
+    """Print an error on one line."""
     print(f"error: {' '.join(problem.split())}", file=sys.stderr)

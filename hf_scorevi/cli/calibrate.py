@@ -20,8 +20,9 @@ def add_calibrate(commands: Any) -> None:
         "calibrate",
         "REPO --dataset DATA",
         "fit a checkpoint's temperature to held-out data",
-        "Fit a temperature of the predictive of an image classifier, or a factor for the posterior's standard "
-        "deviations, to the negative log-likelihood of images that neither train nor test it. It goes into "
+        "Fit a temperature of the predictive of a classifier of images, texts or recordings, or a factor for the "
+        "posterior's standard deviations, to the negative log-likelihood of data that neither train nor test it. It "
+        "goes into "
         "calibration.json, in the folder or in one commit on the Hub, is applied whenever the model is loaded, and "
         "replaces earlier figures, which were of another predictive.",
     )
@@ -46,19 +47,21 @@ def _calibrate(options: argparse.Namespace) -> None:
     from ..hub import fetch_checkpoint, push_figures, write_card, write_evaluations
 
     folder = fetch_checkpoint(options.name, **place(options))
-    model, data, described = load(options, folder)
+    loaded = load(options, folder, ("classes",))
+    model = loaded.model
     if not options.use_cpu and torch.cuda.is_available():
         model.to("cuda")
     with enough_memory():
         found = model.calibrate(
-            data,
+            loaded.data,
             temperature=not options.no_temperature,
             posterior_scale=options.posterior_scale,
             num_samples=options.num_samples,
             seed=options.seed,
             batch_size=options.batch_size,
+            processing_class=loaded.part,
         )
-    found = replace(found, **described)  # type: ignore[arg-type]
+    found = replace(found, **(loaded.described or {}))  # type: ignore[arg-type]
     print(f"temperature {found.temperature:.4f}, posterior standard deviations times {found.posterior_scale:.4f}")
     print(f"NLL of {found.num_examples:,} examples: {found.nll_before:.4f} before, {found.nll_after:.4f} after")
     if is_local:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checkpoints import add_checkpoint, add_data, add_draws, enough_memory, load, place
-from .options import command, new_file, new_folder
+from .options import command, new_file, new_folder, positive
 
 if TYPE_CHECKING:
     from ..evaluation import Measurement
@@ -25,15 +25,16 @@ def add_evaluate(commands: Any) -> None:
         "evaluate",
         "REPO --dataset DATA",
         "measure a checkpoint's calibration",
-        "Measure an image classifier: accuracy, NLL, calibration errors and Brier score, of its posterior predictive "
-        "and of its mean weights alone; or two, side by side. (Other models: hf_scorevi.evaluation.evaluate in "
-        "Python.)",
+        "Measure a classifier of images, texts or recordings: accuracy, NLL, calibration errors and Brier score, of "
+        "its posterior predictive and of its mean weights alone; or two, side by side. Or a regression on texts, or a "
+        "forecaster, by errors, NLL and CRPS. (Other models: hf_scorevi.evaluation.evaluate in Python.)",
     )
     add_checkpoint(parser)
-    parser.add_argument(
-        "--compare", metavar="REPO", help="measure this one on the same images too, and the differences"
+    parser.add_argument("--compare", metavar="REPO", help="measure this one on the same data too, and the differences")
+    data = add_data(parser, split="test")
+    data.add_argument(
+        "--stride", metavar="N", type=positive, default=1, help="of series: time steps from one window to the next"
     )
-    add_data(parser, split="test")
     add_draws(parser.add_argument_group("how to measure"))
     out = parser.add_argument_group("what becomes of the figures; they are printed in any case")
     out.add_argument("--json", metavar="FILE", type=new_file, help="write them there")
@@ -98,23 +99,26 @@ def _other_name(options: argparse.Namespace) -> str:
 def _measure(options: argparse.Namespace, folder: Path) -> Measurement:
     from .. import evaluation
 
-    model, data, described = load(options, folder)
+    loaded = load(options, folder)
+    if loaded.model.task != "classes" and (options.compare or options.plots):
+        raise ValueError(f"--compare and --plots are for classifiers; {options.name} predicts {loaded.model.task}.")
     with enough_memory():
         measured = evaluation.measure(
-            model,
-            data,
+            loaded.model,
+            loaded.data,
+            processing_class=loaded.part,
             num_samples=options.num_samples,
             seed=options.seed,
             batch_size=options.batch_size,
             use_cpu=options.use_cpu,
         )
-    for name, value in described.items():
+    for name, value in (loaded.described or {}).items():
         setattr(measured.evaluation, name, value)
     return measured
 
 
 def _differences(first: Measurement, second: Measurement) -> dict[str, dict[str, float | None]]:
-    """By paired bootstrap."""
+    """Compare by paired bootstrap."""
     import math
 
     import numpy as np
@@ -161,7 +165,7 @@ def _draw(folder: Path, measured: dict[str, Measurement]) -> None:
 
 
 def _table(name: str | None, evaluation: Evaluation) -> str:
-    """The figures as columns of text."""
+    """Format the figures as columns of text."""
     names = list(evaluation.metrics["predictive"])
     width = max(len(name) for name in names) + 2
     title = evaluation.title if name is None else f"{name} on {evaluation.title}"
@@ -169,7 +173,8 @@ def _table(name: str | None, evaluation: Evaluation) -> str:
     lines = [f"{title}: {evaluation.num_examples:,} examples, {evaluation.num_samples} draws{recalibrated}"]
     lines.append(" " * 12 + "".join(f"{name:>{width}}" for name in names))
     for row, figures in evaluation.metrics.items():
-        lines.append(f"{row:<12}" + "".join(f"{figures[name]:>{width}.4f}" for name in names))
+        shown = ["-" if name not in figures else f"{figures[name]:.4f}" for name in names]
+        lines.append(f"{row:<12}" + "".join(f"{figure:>{width}}" for figure in shown))
     return "\n".join(lines)
 
 

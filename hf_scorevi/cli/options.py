@@ -14,7 +14,7 @@ _MOST = 10**9  # of examples, draws and images at a time
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Adds the defaults that the help's text does not tell itself."""
+    """Add to the help the defaults that its text does not state."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         told = action.nargs == 0 or action.default in (None, "", ())

@@ -44,7 +44,8 @@ def fetch_checkpoint(
     local_files_only: bool = False,
 ) -> Path:
     """
-    The folder of a checkpoint: `name` itself if it is one, otherwise the cached copy of that repository of the Hub.
+    Return the folder of a checkpoint: `name` itself if it is one, otherwise the cached copy of that repository of the
+    Hub.
 
     Every file comes from the commit that `revision` names when the first is fetched, even if the branch moves on
     meanwhile. Names of files come from a list of ours, never from the repository.
@@ -81,7 +82,7 @@ def fetch_checkpoint(
 
 def download_text(name: str, file: str, *, revision: str | None, most: int = MAX_TEXT_BYTES, **where: Any) -> Path:
     """
-    `hf_hub_download` of a file that is text.
+    Call `hf_hub_download` for a file that is text.
 
     Raises:
         InputError: it has more than `most` bytes, and what came of it was thrown away.
@@ -112,7 +113,8 @@ def download_text(name: str, file: str, *, revision: str | None, most: int = MAX
 
 def fetch_base(name: str, revision: str | None, where: dict[str, Any]) -> tuple[Path, list[Path]]:
     """
-    The folder of the model that an adapter belongs to, local or fetched, and the safetensors files of its weights.
+    Return the folder of the model that an adapter belongs to, local or fetched, and the safetensors files of its
+    weights.
 
     Args:
         where: `token`, `cache_dir`, `local_files_only`.
@@ -148,9 +150,13 @@ def fetch_beside(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
+    most: int = MAX_TEXT_BYTES,
 ) -> Path | None:
     """
-    A file of a model that is none of its weights, local or fetched; `None` if there is none of that name.
+    Return a file of a model that is none of its weights, local or fetched; `None` if there is none of that name.
+
+    Args:
+        most: bytes of a JSON file that is fetched.
 
     Raises:
         PosteriorCheckpointError: no such folder, repository or revision.
@@ -161,7 +167,7 @@ def fetch_beside(
         path = Path(name) / place / file
         return path if is_there(path) else None
     where = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    return _Repository(str(name), revision, place, where).fetch(file)
+    return _Repository(str(name), revision, place, where).fetch(file, most)
 
 
 def _place(subfolder: str) -> PurePosixPath:
@@ -182,8 +188,8 @@ class _Repository:
     def __str__(self) -> str:
         return self._text
 
-    def fetch(self, file: str) -> Path | None:
-        """The file in the cache, fetched if need be; `None` if the repository has none of that name."""
+    def fetch(self, file: str, most: int = MAX_TEXT_BYTES) -> Path | None:
+        """Return the file in the cache, fetched if need be; `None` if the repository has none of that name."""
         if self._folder is not None:
             if (self._folder / file).is_file():
                 return self._folder / file
@@ -193,7 +199,7 @@ class _Repository:
             if known is _CACHED_NO_EXIST:
                 return None
         for _ in range(2):
-            path = self._download(file)
+            path = self._download(file, most)
             if path is None:
                 return None
             if _as_announced(path):
@@ -205,18 +211,18 @@ class _Repository:
         raise PosteriorCheckpointError(f"{file} of {self} was damaged on its way here, twice. Try again.")
 
     def try_to_fetch(self, file: str) -> None:
-        """A file that a repository may have, and that may be left out while the Hub does not answer."""
+        """Return a file that a repository may have, and that may be left out while the Hub does not answer."""
         try:
             self.fetch(file)
         except PosteriorCheckpointError as error:
             logger.warning(f"{error} The model is loaded without it.")
 
     @asking()
-    def _download(self, file: str) -> Path | None:
+    def _download(self, file: str, most: int) -> Path | None:
         try:
             place = self._place / file
             if place.suffix == ".json":
-                return download_text(self._name, str(place), revision=self._revision, **self._where)
+                return download_text(self._name, str(place), revision=self._revision, most=most, **self._where)
             return Path(hf_hub_download(self._name, str(place), revision=self._revision, **self._where))
         except RemoteEntryNotFoundError:
             return None
@@ -248,7 +254,9 @@ class _Repository:
 
 
 def _as_announced(path: Path) -> bool:
-    """Whether a file of the cache has the hash that the Hub announced: where the cache can link, it is its name."""
+    """
+    Return whether a file of the cache has the hash that the Hub announced: where the cache can link, it is its name.
+    """
     announced = os.path.basename(os.readlink(path)) if path.is_symlink() else ""
     if re.fullmatch("[0-9a-f]{64}", announced):
         return sha256(path) == announced

@@ -1,4 +1,4 @@
-"""Forecasts of raw series, in their own units, with the uncertainty by its parts."""
+"""Forecasts of raw series, in their own units, with the uncertainty split into its parts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.get_logger(__name__)
 
 class ForecastingPipeline(Pipeline):
     """
-    Forecasts of series with their uncertainty.
+    Forecast series, with the uncertainty.
 
     ```python
     forecaster = pipeline("forecasting", model="user/repository")
@@ -41,15 +41,15 @@ class ForecastingPipeline(Pipeline):
     found by name, and the time stamps in its index or else in a column of dates. Several series are a list of such, or
     an array (series, time steps, channels).
 
-    For each series a dictionary of numpy arrays of H steps and C channels, in the units of the series: `mean`;
-    `quantiles`, an array for each level; `epistemic_std` and `aleatoric_std`, the standard deviations that come from
-    the weights' uncertainty and from noise; `channels`, their names; `times`, the time stamps of the horizon, a
-    `DatetimeIndex`, or `None` for a series without; and `paths` (num_paths, H, C), if they were asked for.
+    For each series it returns a dictionary of numpy arrays of H steps and C channels, in the units of the series:
+    `mean`; `quantiles`, an array for each level; `epistemic_std` and `aleatoric_std`, the standard deviations that
+    come from the weights' uncertainty and from noise; `channels`, their names; `times`, the time stamps of the
+    horizon, a `DatetimeIndex`, or `None` for a series without; and `paths` (num_paths, H, C), if they were asked for.
 
     Args:
         model: a `BayesianModel`, or where one lies: on the Hub or in a folder. The `SeriesProcessor` that lies there
-            is used too; without one a series is taken as it is, so standardise it as in training.
-        feature_extractor: a `SeriesProcessor`, for a model that is given itself, or where one lies.
+            is used too; without one a series is not changed, so standardise it as in training.
+        feature_extractor: a `SeriesProcessor`, for a model passed as an object, or where one lies.
         num_samples, seed: of the posterior draws, in the call or once for all, as all that follows; default: the
             model's own, 16 and 0.
         quantile_levels: in (0, 1).
@@ -77,8 +77,8 @@ class ForecastingPipeline(Pipeline):
                 f"The pipeline {TASK!r} needs a BayesianModel, not a {type(model).__name__}: give that, or the name "
                 "of a checkpoint with a posterior."
             )
-        if model.kind != "forecasts":
-            raise ValueError(f"The pipeline {TASK!r} is for forecasters, and the model predicts {model.kind}.")
+        if model.task != "forecasts":
+            raise ValueError(f"The pipeline {TASK!r} is for forecasters, and the model predicts {model.task}.")
         processor = vars(model).pop("processor", None)
         if feature_extractor is not None:
             processor = feature_extractor
@@ -117,7 +117,7 @@ class ForecastingPipeline(Pipeline):
         )
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The dictionary of one series, or a list of those of several."""
+        """Return the dictionary of one series, or a list of them for several."""
         if not isinstance(inputs, list | tuple | np.ndarray | torch.Tensor | pd.DataFrame | pd.Series):
             return super().__call__(inputs, *args, **kwargs)  # a generator or data set
         if is_several(inputs):
@@ -125,7 +125,7 @@ class ForecastingPipeline(Pipeline):
         return super().__call__([_plain(inputs)], *args, **kwargs)[0]
 
     def preprocess(self, input_: Any, dayfirst: bool | None = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What the model takes of one series."""
+        """Return the model's inputs for one series."""
         values, times = as_table(input_, dayfirst)
         config, processor = self.model.config, self.feature_extractor
         if processor is None:
@@ -154,7 +154,7 @@ class ForecastingPipeline(Pipeline):
         told = {name: input_tensors.pop(name) for name in ("channels", "times")}
         num_samples = self.model.num_samples if num_samples is None else num_samples
         paths_per_draw = math.ceil(num_paths / num_samples) if num_samples > 0 else 0
-        if paths_per_draw and self.model.head.kind == "nll":  # whose quantiles are those of the paths
+        if paths_per_draw and self.model.head.likelihood == "distribution":  # whose quantiles are those of the paths
             paths_per_draw = max(paths_per_draw, self.model.config.num_parallel_samples)
         forecast = self.model.forecast(
             num_samples=num_samples,
@@ -177,7 +177,7 @@ class ForecastingPipeline(Pipeline):
     def postprocess(  # type: ignore[override]
         self, model_outputs: dict[str, Any], quantile_levels: Sequence[float] = _LEVELS
     ) -> dict[str, Any]:
-        """The dictionary of one series."""
+        """Return the dictionary of one series."""
         arrays = {name: own[0].numpy() for name, own in model_outputs.items() if isinstance(own, torch.Tensor)}
         found = {
             "mean": arrays["mean"],
@@ -191,7 +191,7 @@ class ForecastingPipeline(Pipeline):
 
 
 def _plain(series: Any) -> Any:
-    """Nested lists as arrays, since the base class takes a list for several inputs."""
+    """Convert nested lists to arrays, since the base class takes a list for several inputs."""
     if isinstance(series, list | tuple):
         try:
             return np.asarray(series, dtype=np.float64)

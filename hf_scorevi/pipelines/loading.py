@@ -1,25 +1,37 @@
-"""Loading by name for `transformers.pipeline`, which would ask whether to run a checkpoint's code: it never is."""
+"""Loading by name for `transformers.pipeline`, which could otherwise ask to run a checkpoint's code; it never runs."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
 from ..errors import InputError, PosteriorCheckpointError
 from ..hub.fetching import fetch_beside
-from ..hub.models import read_model_config
-from ..hub.processors import load_image_processor
+from ..hub.model_config import read_model_config
+from ..hub.processors import (
+    PROCESSOR_FILES,
+    TOKENIZER_FILES,
+    load_feature_extractor,
+    load_image_processor,
+    load_tokenizer,
+)
 from ..hub.untrusted import read_json, short
 from ..modeling import BayesianModel
 from ..time_series import SeriesProcessor
 
-__all__ = ["ForecasterLoader", "Loader", "load_processor", "own_image_processor", "read_configurations_of"]
+__all__ = ["ForecasterLoader", "Loader", "load_part", "load_processor", "own_part", "read_configurations_of"]
 
 _PROCESSOR_NAME = "preprocessor_config.json"
-# What of the arguments of `pipeline` says where a file is.
+# Processors by the argument of `pipeline`: the function that loads one, and the files that show that there is one.
+_PARTS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "image_processor": (load_image_processor, PROCESSOR_FILES),
+    "feature_extractor": (load_feature_extractor, PROCESSOR_FILES),
+    "tokenizer": (load_tokenizer, TOKENIZER_FILES),
+}
+# Arguments of `pipeline` that locate a file.
 _WHERE = ("revision", "token", "cache_dir", "local_files_only")
 
 
@@ -27,16 +39,28 @@ class NotLoadedError(Exception):
     """A checkpoint is no model for a pipeline; after most other errors `pipeline` would go on to the plain model."""
 
 
+def _where(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments that locate a file. A commit that transformers has looked up may be of an adapter's base.
+    """
+    found = {key: kwargs[key] for key in _WHERE if key in kwargs}
+    if hasattr(found.get("revision"), "resolved"):
+        found["revision"] = found["revision"].initial
+    return found
+
+
 class Loader:
-    """Loads a `BayesianModel`; its attribute `origin` says where from."""
+    """A loader of a `BayesianModel`, whose attribute `origin` records where it came from."""
 
     @classmethod
     def from_pretrained(
         cls, name: str, *, trust_remote_code: Any = None, _from_pipeline: Any = None, **kwargs: Any
     ) -> BayesianModel:
         """
+        Load the `BayesianModel` of that name.
+
         Raises:
-            NotLoadedError: there is none.
+            NotLoadedError: it cannot be loaded.
         """
         try:
             return cls._load(name, **kwargs)
@@ -45,13 +69,16 @@ class Loader:
 
     @classmethod
     def _load(cls, name: str, **kwargs: Any) -> BayesianModel:
-        model = BayesianModel.from_pretrained(name, **kwargs)
-        vars(model)["origin"] = name, {key: kwargs[key] for key in _WHERE if key in kwargs}
+        where = _where(kwargs)
+        model = BayesianModel.from_pretrained(name, **kwargs | where)
+        vars(model)["origin"] = name, where
         return model
 
 
 class ForecasterLoader(Loader):
-    """Loads a `BayesianModel` and, as its attribute `processor`, the `SeriesProcessor` beside it or `None`."""
+    """
+    A loader of a `BayesianModel` that sets its attribute `processor` to the `SeriesProcessor` beside it, or `None`.
+    """
 
     @classmethod
     def _load(cls, name: str, **kwargs: Any) -> BayesianModel:
@@ -62,8 +89,8 @@ class ForecasterLoader(Loader):
 
 def load_processor(name: str, **where: Any) -> SeriesProcessor | None:
     """
-    The `SeriesProcessor` of a checkpoint, `None` if it has none. Not by transformers, which for a pipeline would take
-    one that is damaged for none, and the series for standardised.
+    Load the `SeriesProcessor` of a checkpoint; return `None` if it has none. transformers' own loader would ignore a
+    damaged one in a pipeline, and take the series for standardised.
 
     Args:
         name: folder or repository.
@@ -86,28 +113,38 @@ def load_processor(name: str, **where: Any) -> SeriesProcessor | None:
     return found
 
 
-def own_image_processor(name: str, **where: Any) -> Any:
+def load_part(part: str, name: str, **where: Any) -> Any:
     """
-    The image processor of a checkpoint; of an adapter that has none, its base model's.
+    Load the processor that makes a model's inputs.
+
+    Args:
+        part: `"image_processor"`, `"feature_extractor"` or `"tokenizer"`.
+        name: folder or repository.
+        where: `revision`, `token`, `cache_dir`, `local_files_only`.
 
     Raises:
-        PosteriorCheckpointError: there is none, or none of transformers.
+        PosteriorCheckpointError: there is none, or it is not a class of transformers.
         OSError: the Hub cannot be reached.
     """
-    if fetch_beside(name, _PROCESSOR_NAME, **where) is None:
+    return _PARTS[part][0](name, **where)
+
+
+def own_part(part: str, name: str, **where: Any) -> Any:
+    """Load the processor of a checkpoint, or that of its base model if it is an adapter without one."""
+    if all(fetch_beside(name, file, **where) is None for file in _PARTS[part][1]):
         adapter = fetch_beside(name, "adapter_config.json", **where)
         base = None if adapter is None else read_json(adapter).get("base_model_name_or_path")
         if isinstance(base, str):
-            return load_image_processor(base, **where | {"revision": None})
-    return load_image_processor(name, **where)
+            return load_part(part, base, **where | {"revision": None, "subfolder": ""})
+    return load_part(part, name, **where)
 
 
 def read_configurations_of(tasks: Container[str]) -> None:
     """
     Have `pipeline` read a model's configuration as `BayesianModel` does, for these tasks.
 
-    It reads that before it calls anything of ours, by `AutoConfig`, and at a "y" on the terminal runs what the
-    checkpoint names there. It tells `AutoConfig` the task, by which its own calls are known.
+    Before it calls this library it reads the configuration by `AutoConfig`, and if the user types "y" it runs the code
+    that the checkpoint names there. It passes the task to `AutoConfig`, which identifies such calls.
     """
     stock = vars(AutoConfig)["from_pretrained"].__func__
 
@@ -124,7 +161,7 @@ def _read_config(name: str, task: str, *, trust_remote_code: bool | None = None,
         raise InputError(
             f"The pipeline {task!r} never executes code from a checkpoint: leave out trust_remote_code=True."
         )
-    path = fetch_beside(name, "config.json", **{key: kwargs[key] for key in _WHERE if key in kwargs})
+    path = fetch_beside(name, "config.json", **_where(kwargs))
     if path is None:
         raise PosteriorCheckpointError(
             f"{name} has no config.json, so the pipeline {task!r} does not know its model. Load it by "

@@ -1,4 +1,4 @@
-"""What a forecasting pipeline makes of a series beside its values: time stamps, and what the calendar says of them."""
+"""Inputs of a forecasting pipeline besides the values of a series: time stamps, and calendar features."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.get_logger(__name__)
 
 
 def is_several(series: Any) -> bool:
-    """Whether this is a list or an array of series, not one of them."""
+    """Return whether this is a list or an array of series, rather than one series."""
     if isinstance(series, list | tuple):
         return bool(series) and (isinstance(series[0], pd.DataFrame | pd.Series) or np.ndim(series[0]) == 2)
     return np.ndim(series) == 3
@@ -30,11 +30,11 @@ def is_several(series: Any) -> bool:
 
 def as_table(series: Any, dayfirst: bool | None = None) -> tuple[Any, pd.DatetimeIndex | None]:
     """
-    The values of a series, a DataFrame with names as its columns if it was one, and the time stamps if it has them: in
-    the index, or in a column that looks like them, which is taken out.
+    Return the values of a series (as a DataFrame if its columns have names) and its time stamps, if it has any: from
+    the index, or from a column that looks like time stamps, which is removed.
 
     Raises:
-        InputError: a column of time stamps that is none after all.
+        InputError: a column that looks like time stamps cannot be read as such.
     """
     if isinstance(series, pd.Series):
         series = series.to_frame()
@@ -52,11 +52,11 @@ def as_table(series: Any, dayfirst: bool | None = None) -> tuple[Any, pd.Datetim
 
 def horizon_times(past: pd.DatetimeIndex, horizon: int, trained_on: str | None) -> pd.DatetimeIndex | None:
     """
-    The time stamps of the horizon after those of the `past`; `None` if their frequency is not known.
+    Return the time stamps of the horizon, which follow those of the `past`; `None` if their frequency is not known.
 
     Args:
-        trained_on: frequency of the series that the model was trained on, if known. Another one is warned about; it
-            is taken where two time stamps do not tell any.
+        trained_on: frequency of the series that the model was trained on, if known. If the series has
+            another one there is a warning; where its time stamps are too few to show one, this one is used.
 
     Raises:
         InputError: the time stamps do not rise by equal steps.
@@ -78,11 +78,12 @@ def time_features(
     config: PreTrainedConfig, past_values: Tensor, past: pd.DatetimeIndex | None, future: pd.DatetimeIndex | None
 ) -> dict[str, Tensor]:
     """
-    The inputs beside `past_values` (1, L, C) of a model that takes time features, and these without the dimension of
-    channels if it has one alone; nothing for other models. Features are those of `calendar_features`, or none.
+    Return the further inputs of a model that takes time features, those of `calendar_features` or none, for
+    `past_values` (1, L, C). They include `past_values`, without the channels' dimension if there is a single channel.
+    Return nothing for other models.
 
     Raises:
-        ValueError: it takes others, or the time stamps are not known.
+        ValueError: it takes other features, or the time stamps are not known.
     """
     if not hasattr(config, "lags_sequence"):
         return {}

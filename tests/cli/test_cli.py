@@ -31,7 +31,7 @@ def python(*argv: str) -> subprocess.CompletedProcess[str]:
 HELP = """
 import sys
 from hf_scorevi.cli import main
-for command in [], ["push"], ["card"], ["evaluate"], ["calibrate"]:
+for command in [], ["push"], ["card"], ["evaluate"], ["calibrate"], ["predict"]:
     try:
         main([*command, "--help"])
     except SystemExit as stop:
@@ -51,9 +51,10 @@ def test_help_tells_every_default_and_waits_for_neither_torch_nor_transformers()
         "0",
         "test",
         "image",
-        "label",
+        "label or labels",
         "main",
-        "the checkpoint's",
+        "the checkpoint's, or its base model's",
+        "0.05 0.25 0.5 0.75 0.95",
         "all of them",
         "validation",
     ):

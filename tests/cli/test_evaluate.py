@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import (
     AutoModelForImageClassification,
     BertConfig,
-    BertForSequenceClassification,
+    BertForTokenClassification,
     ViTImageProcessorPil,
 )
 
@@ -290,13 +290,13 @@ def test_mistakes_are_named(
 
 def test_other_models_are_sent_to_python(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)
-    bert, config = BertForSequenceClassification(BertConfig(**sizes)), PosteriorConfig(target="classifier")
+    bert, config = BertForTokenClassification(BertConfig(**sizes)), PosteriorConfig(target="classifier")
     posterior = Posterior.initialise(select_parameters(bert, "classifier"), config)
     BayesianModel(bert, posterior, StoredPosterior(config, num_data=1, temperature=1.0)).save_pretrained(
         tmp_path / "b"
     )
     message = error_of(capsys, "evaluate", tmp_path / "b", "--dataset", data)
-    assert "is a BertForSequenceClassification" in message and "hf_scorevi.evaluation.evaluate(model," in message
+    assert "is a BertForTokenClassification" in message and "hf_scorevi.evaluation.evaluate(model," in message
 
 
 def test_too_little_memory_is_explained(

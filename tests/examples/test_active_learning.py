@@ -20,7 +20,7 @@ def test_pool_and_test_are_disjoint_and_the_first_labels_are_balanced():
 def test_every_strategy_chooses_different_images():
     samples = torch.rand(6, 40, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
     output = PredictiveOutput.__new__(PredictiveOutput)
-    output.samples, output.probs = samples, samples.mean(0)
+    output.samples, output.log_probs = samples, samples.mean(0).log()
     output.entropy, output.mutual_information = torch.arange(40.0), -torch.arange(40.0)
     chosen = {name: choose(output, 10, 0).tolist() for name, choose in active_learning.STRATEGIES.items()}
     assert all(len(set(indices)) == 10 for indices in chosen.values())

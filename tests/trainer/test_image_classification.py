@@ -19,7 +19,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Tr
 from hf_scorevi import BayesianModel, PosteriorConfig
 from tests.pictures import CLASSES, picture, png
 from tests.tiny_models import tiny_vit
-from trainer import _cli, _data, _model, image_classification
+from trainer import _classification, _cli, _data, _model, _sources, _training, image_classification
 from trainer.image_classification import main
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +36,9 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 def parse(*argv: str) -> tuple[Any, ...]:
     dataclasses = (
-        _model.ModelArguments,
+        _model.ImageModelArguments,
         _data.DataArguments,
-        image_classification.PosteriorArguments,
+        _training.PosteriorArguments,
         image_classification.TrainingArguments,
     )
     return _cli.parse(dataclasses, argv, "", "")
@@ -151,12 +151,12 @@ def test_a_model_without_processor_gets_one_of_its_size_and_channels(
 def test_a_run_is_pushed_with_its_origin(flags: list[str], vit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pushed: dict[str, Any] = {}
     monkeypatch.setattr(Trainer, "init_hf_repo", lambda self, token=None: None)
-    monkeypatch.setattr(image_classification.PointTrainer, "push_to_hub", lambda self, **card: pushed.update(card))
+    monkeypatch.setattr(_training.PointTrainer, "push_to_hub", lambda self, **card: pushed.update(card))
     main([*flags, "--baseline", "adamw", "--push_to_hub", "--hub_strategy", "end", "--max_steps", "1", "--do_train"])
     assert pushed["tasks"] == "image-classification"
     assert "finetuned_from" not in pushed  # a local folder is not on the Hub
-    model, data = _model.ModelArguments("user/model"), _data.DataArguments("user/data")
-    card = image_classification.card(model, data)
+    model, data = _model.ImageModelArguments("user/model"), _data.DataArguments("user/data")
+    card = _classification.card(image_classification.PROGRAM, model, data)
     assert (card["finetuned_from"], card["dataset"]) == ("user/model", "user/data")
 
 
@@ -347,7 +347,7 @@ def test_a_dataset_needs_its_splits(
 ) -> None:
     part = rows(Image(), lambda pixels: {"bytes": png(pixels), "path": None}, [0, 1, 2])
     splits = datasets.DatasetDict(fit=part, test=part.select(range(6)))
-    monkeypatch.setattr(_data, "load_dataset", lambda name, config, token: splits)
+    monkeypatch.setattr(_sources, "load_dataset", lambda name, config, token: splits)
     columns = ["--image_column_name", "picture", "--label_column_name", "kind"]
     flags = [
         "--model_name_or_path",

@@ -1,0 +1,1 @@
+"""Programs that train models, and what they share; not part of the installed package."""
