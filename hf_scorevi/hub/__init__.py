@@ -23,8 +23,9 @@ from .fetching import fetch_checkpoint
 from .files import write_aside
 from .keys import file_keys
 from .loading import load_posterior, read_checkpoint
+from .mean import ADAPTERS, load_mean
 from .mean_weights import load_weights, require_finite, save_mean
-from .models import ADAPTERS, load_mean, read_base_config
+from .model_config import read_base_config
 from .network import NoAnswerError, asking
 from .own_modules import whole_tensors
 from .pushing import TRAINING_STATE, Part, push_checkpoint, push_error, push_figures, reason_of

@@ -40,8 +40,8 @@ _MAX_NAMES = 1000  # if there are fewer tensors
 
 def read_adapter_config(values: dict[str, Any], weights: StoredTensors, path: Path) -> tuple[Any, bool]:
     """
-    PEFT's configuration of the adapter that `values`, read from `path`, describe, and whether it names the modules in
-    full (`only_stored_modules`).
+    Return PEFT's configuration of the adapter that `values`, read from `path`, describe, and whether it names the
+    modules in full (`only_stored_modules`).
 
     Raises:
         PosteriorCheckpointError: an adapter that is not read, or what cannot be right for these weights.
@@ -99,7 +99,10 @@ def _check_sizes(values: dict[str, Any], weights: StoredTensors, path: Path) -> 
 
 
 def _check_names(values: dict[str, Any], tensors: int, path: Path) -> None:
-    """Lists of names are no longer than they need be, and what PEFT makes expressions of are names or simple ones."""
+    """
+    Check that lists of names are no longer than they need be, and what PEFT makes expressions of are names or simple
+    ones.
+    """
     most = max(tensors, _MAX_NAMES)
     for name in ("target_modules", "exclude_modules", "target_parameters", "modules_to_save", *_PATTERNS):
         found = values.get(name) or []
@@ -132,7 +135,7 @@ def _is_simple(text: str) -> bool:
 
 
 def _stored_modules(values: dict[str, Any], weights: StoredTensors, kind: str) -> dict[str, Any]:
-    """The modules that have an adapter by their full names, in place of expressions."""
+    """Return the modules that have an adapter by their full names, in place of expressions."""
     from peft import PeftType
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 

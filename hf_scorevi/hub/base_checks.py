@@ -25,7 +25,7 @@ _SAME = "Put an adapter of the same settings on the base that it was trained on.
 
 
 def stored_base(folder: Path) -> StoredTensors:
-    """The weights of an adapter's base that lie beside the adapter in `folder`; there may be none."""
+    """Return the weights of an adapter's base that lie beside the adapter in `folder`; there may be none."""
     path = folder / BASE_NAME
     return StoredTensors([path] if path.is_file() else [])
 
@@ -148,7 +148,7 @@ def load_base_weights(model: nn.Module, folder: str | os.PathLike[str]) -> None:
 
 
 def _replaced(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the weights of a base that the adapter has a copy of, by their names in it."""
+    """Return the shapes of the weights of a base that the adapter has a copy of, by their names in it."""
     found = {}
     for key, shape in StoredTensors([folder / ADAPTER_NAME]).shapes.items():
         parts = key.removeprefix("base_model.model.").split(".")
@@ -157,7 +157,7 @@ def _replaced(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _classes(model: nn.Module, folder: Path) -> str:
-    """Which classes a base has, and which an adapter's head, if they are other ones."""
+    """Say which classes a base has, and which an adapter's head, if they are other ones."""
     recorded = read_config(folder).get("base_config")
     labels = recorded.get("id2label") if isinstance(recorded, Mapping) else None
     own = getattr(getattr(base_of(model), "config", None), "num_labels", None)

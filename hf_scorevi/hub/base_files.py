@@ -24,8 +24,8 @@ _SHARD = re.compile(r"[\w.-]+\.safetensors")
 
 def bases_at_hand(name: str, revision: str | None) -> Iterator[tuple[str | None, list[Path]]]:
     """
-    The safetensors files of a base model that this machine has, and the commit that they are of: those in the folder
-    `name`, or of each commit in the Hub's cache, that of `revision` (a branch, tag or commit) first.
+    Yield the commits of a base model that this machine has, with their safetensors files: those in the folder `name`,
+    or of each commit in the Hub's cache, that of `revision` (a branch, tag or commit) first.
     """
     folders: list[tuple[str | None, Path]] = [(None, Path(name))]
     if not os.path.isdir(name):
@@ -44,7 +44,7 @@ def bases_at_hand(name: str, revision: str | None) -> Iterator[tuple[str | None,
 
 def shard_names(index: Path) -> list[str]:
     """
-    The files that an index names.
+    Return the files that an index names.
 
     Raises:
         PosteriorCheckpointError: it names none, or others than safetensors files beside it.

@@ -35,7 +35,7 @@ logger = logging.get_logger(__name__)
 @dataclass(frozen=True)
 class Fingerprint:
     """
-    Of one tensor.
+    What is recorded of one tensor, to know it again.
 
     Attributes:
         dtype: as torch names it.
@@ -54,8 +54,8 @@ class Fingerprint:
 
     def matches(self, tensor: Tensor) -> bool | None:
         """
-        Whether `tensor` has these values, once it is rounded as they were. `None`: that cannot be told, since one of
-        the two is quantised, or `tensor` is rounded more coarsely.
+        Return whether `tensor` has these values, once it is rounded as they were; `None` where that is not known,
+        since one of the two is quantised, or `tensor` is rounded more coarsely.
         """
         if self.checksum is None or is_packed(tensor):
             return None
@@ -79,14 +79,14 @@ class BaseRecord:
     weights: dict[str, Fingerprint] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return it as JSON values."""
         weights = {name: [own.dtype, list(own.shape), own.checksum] for name, own in self.weights.items()}
         return {"commit": self.commit, "weights": weights}
 
     @classmethod
     def from_dict(cls, values: Any) -> BaseRecord:
         """
-        The inverse of `to_dict`, of what anybody may have written.
+        Undo `to_dict`, of what anybody may have written.
 
         Raises:
             ValueError, TypeError, AttributeError, KeyError: it is no record.
@@ -104,7 +104,7 @@ class BaseRecord:
 
 
 def is_packed(tensor: Tensor) -> bool:
-    """Whether this weight is quantised."""
+    """Return whether this weight is quantised."""
     return isinstance(tensor, nn.Parameter) and (not tensor.is_floating_point() or tensor.element_size() < 2)
 
 
@@ -131,7 +131,7 @@ def base_tensors(model: nn.Module, weights: Mapping[str, Tensor] | None = None) 
 
 
 def _walk(module: nn.Module, name: str = "", path: str = "") -> Iterator[tuple[str, str, Tensor]]:
-    """Each tensor of a base with its name, that without what PEFT has put around its modules first."""
+    """Yield each tensor of a base with its name, that without what PEFT has put around its modules first."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 
@@ -161,8 +161,8 @@ def put_(tensor: Tensor, value: Tensor) -> None:
 
 def new_tensors(model: nn.Module) -> dict[str, Tensor]:
     """
-    Those parameters of an adapter's base that its checkpoint did not have, if transformers has read it from one: a new
-    pooler or head, whose numbers are random.
+    Return those parameters of an adapter's base that its checkpoint did not have, if transformers has read it from
+    one: a new pooler or head, whose numbers are random.
     """
     tensors = base_tensors(model)
     if not any(map(_was_read, tensors.values())):
@@ -174,7 +174,7 @@ def split_base(
     model: nn.Module, known: BaseRecord | None = None, weights: Mapping[str, Tensor] | None = None
 ) -> tuple[BaseRecord, dict[str, Tensor]]:
     """
-    What the base of an adapter's `model` is, and those of its tensors that its checkpoint does not give back.
+    Return the record of an adapter's base, and those of its tensors that its checkpoint does not restore.
 
     A weight that is as it was in `known` needs no second look. Others are compared with the base's files, if this
     machine has them; if they are somewhere in the Hub, what transformers has read is taken to be there.
@@ -233,7 +233,7 @@ def _compared(
 
 
 def _is_place(name: str) -> bool:
-    """Whether this is a folder, or may be the name of a repository."""
+    """Return whether this is a folder, or may be the name of a repository."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -250,14 +250,14 @@ def _readable(bases: Iterable[tuple[str | None, list[Path]]]) -> Iterator[tuple[
 
 
 def _stored_as(key: str, stored: Mapping[str, Any], prefix: str) -> str | None:
-    """The name in a base's files, which have the prefix of a model with a head, or of one without it."""
+    """Return the name in a base's files, which have the prefix of a model with a head, or of one without it."""
     start = prefix + "."
     candidates = (key, key.removeprefix(start), start + key) if prefix else (key,)
     return next((candidate for candidate in candidates if candidate in stored), None)
 
 
 def _is_equal(tensor: Tensor, stored: Tensor, dtype: torch.dtype) -> bool:
-    """Whether loading in `dtype` gives `tensor`."""
+    """Return whether loading in `dtype` gives `tensor`."""
     if is_packed(tensor):
         return True
     if tensor.shape != stored.shape:
@@ -268,7 +268,7 @@ def _is_equal(tensor: Tensor, stored: Tensor, dtype: torch.dtype) -> bool:
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor once, by the first of its names."""
+    """Return each tensor once, by the first of its names."""
     first = {id(t): name for name, t in reversed(list(tensors.items()))}
     return {name: t for name, t in tensors.items() if first[id(t)] == name}
 

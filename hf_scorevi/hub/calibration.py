@@ -34,7 +34,7 @@ __all__ = [
 
 CALIBRATION_NAME = "calibration.json"
 # The figures on a card, in its order, and what they and the weights are called there.
-_ON_CARDS = ("accuracy", "mse", "mae", "nll", "ece", "classwise_ece", "adaptive_ece", "brier", "crps",
+_ON_CARDS = ("accuracy", "mse", "mae", "nll", "perplexity", "ece", "classwise_ece", "adaptive_ece", "brier", "crps",
              "coverage_50", "coverage_80", "coverage_90", "coverage_95")  # fmt: skip
 METRICS = {name: FIGURES[name].label.removesuffix(" score") for name in _ON_CARDS}  # columns are narrow
 BINNED = tuple(name for name in _ON_CARDS if FIGURES[name].is_binned)
@@ -53,7 +53,7 @@ _PATH = re.compile(r"(~|\.{0,2}[/\\]|[A-Za-z]:[/\\]).*|[^\s/]+(/[^\s/]+){2,}/?|\
 @dataclass
 class Evaluation:
     """
-    What one pass over one data set has shown.
+    The figures of one pass over one data set.
 
     Attributes:
         dataset: its name, best that on the Hub.
@@ -66,6 +66,7 @@ class Evaluation:
         by_num_samples: the predictive's after fewer draws, each with its `num_samples`.
         reliability: bins of both, for a classifier.
         recalibrated: whether the predictive was that of a `Recalibration`.
+        num_terms: tokens, pixels, labels or ends of spans that the figures are means over, if it is not examples.
     """
 
     dataset: str
@@ -79,6 +80,7 @@ class Evaluation:
     by_num_samples: list[dict[str, float]] = field(default_factory=list)
     reliability: dict[str, ReliabilityBins] = field(default_factory=dict)
     recalibrated: bool = False
+    num_terms: int | None = None
 
     @property
     def data(self) -> tuple[str, str | None, str | None]:
@@ -96,8 +98,11 @@ class Evaluation:
         return f"{name} ({given})" if given else name
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, `None` for a figure that is not finite."""
-        return asdict(self) | {
+        """Return it as JSON values, `None` for a figure that is not finite."""
+        own = asdict(self)
+        if self.num_terms is None:
+            del own["num_terms"]
+        return own | {
             "dataset": self.data[0],
             "metrics": {row: _finite(own) for row, own in self.metrics.items()},
             "by_num_samples": [_finite(own) for own in self.by_num_samples],
@@ -105,12 +110,12 @@ class Evaluation:
         }
 
     def coverage(self, row: str) -> dict[float, float]:
-        """Observed coverage of central intervals by their level, of the `predictive` or the `mean`."""
+        """Return the observed coverage of central intervals by their level, of the `predictive` or the `mean`."""
         found = ((_COVERAGE.fullmatch(name), value) for name, value in self.metrics.get(row, {}).items())
         return {int(match[1]) / 100: value for match, value in found if match and 0 <= value <= 1}
 
     def results(self, task: str | None) -> list[EvalResult]:
-        """Every figure as the Hub takes it, for a model's `task`; those that are not finite are left out."""
+        """Return every figure as the Hub takes it, for a model's `task`; those that are not finite are left out."""
         draws: dict[str, Any] = {"num_samples": self.num_samples, "seed": self.seed}
         if self.recalibrated:
             draws["recalibrated"] = True
@@ -134,17 +139,19 @@ class Evaluation:
         ]
 
     def table(self) -> dict[str, Any]:
-        """The figures as texts for a card's tables."""
+        """Return the figures as texts for a card's tables."""
         shown = [metric for metric in METRICS if metric in self.metrics["predictive"]]
         drawn = [metric for metric in shown if all(metric in own for own in self.by_num_samples)]
         rows = [(row, title, self.metrics[row]) for row, title in ROWS.items() if row in self.metrics]
         return {
             "title": plain(self.title),
             "num_examples": f"{self.num_examples:,}",
+            "num_terms": None if self.num_terms is None else f"{self.num_terms:,}",
             "num_samples": self.num_samples,
             "num_bins": self.num_bins,
             "seed": self.seed,
             "is_binned": any(metric in BINNED for metric in shown),
+            "has_perplexity": "perplexity" in shown,
             "has_coverage": bool(self.coverage("predictive")),
             "columns": [METRICS[metric] for metric in shown],
             "rows": [(row, title, [_shown(own.get(metric)) for metric in shown]) for row, title, own in rows],
@@ -157,7 +164,7 @@ class Evaluation:
     @classmethod
     def from_dict(cls, values: Any) -> Evaluation:
         """
-        The inverse of `to_dict`, from anybody. A figure of `None` becomes NaN; unknown fields are ignored.
+        Undo `to_dict`, of what anybody may have written. A figure of `None` becomes NaN; unknown fields are ignored.
 
         Raises:
             ValueError: a field is missing, or no such value.
@@ -187,12 +194,13 @@ class Evaluation:
             by_num_samples=by_num_samples,
             reliability=reliability,
             recalibrated=json_flag("recalibrated", values.get("recalibrated", False)),
+            num_terms=None if (terms := values.get("num_terms")) is None else json_whole("num_terms", terms, 1),
             **{name: json_text(name, values[name]) for name in optional if values.get(name) is not None},
         )
 
 
 def hub_dataset(name: Any) -> str | None:
-    """`name` if it looks like a data set's on the Hub, not like that of a class, a folder or a title."""
+    """Return `name` if it looks like a data set's on the Hub, not like that of a class, a folder or a title."""
     return name if identifier(name) and "/" in name else None
 
 
@@ -201,7 +209,7 @@ def _shown(value: float | None) -> str:
 
 
 def _figures(name: str, values: Any, required: Iterable[str] = ()) -> dict[str, float]:
-    """Figures by name, NaN where the file has `null`."""
+    """Return figures by name, NaN where the file has `null`."""
     return {
         json_text(f"a name in {name}", key): math.nan if value is None else json_number(key, value)
         for key, value in json_object(name, values, required).items()
@@ -238,7 +246,7 @@ def write_evaluations(
 
 def read_evaluations(folder: str | os.PathLike[str]) -> list[Evaluation]:
     """
-    The evaluations of the weights in `folder`; none, with a warning, if they are of other weights.
+    Return the evaluations of the weights in `folder`; none, with a warning, if they are of other weights.
 
     Raises:
         PosteriorCheckpointError: the file is damaged, or of a newer format.
@@ -256,7 +264,8 @@ def read_evaluations(folder: str | os.PathLike[str]) -> list[Evaluation]:
 
 def read_recalibration(folder: str | os.PathLike[str]) -> Recalibration | None:
     """
-    The recalibration of the weights in `folder`, if there is one; none, with a warning, if it is of other weights.
+    Return the recalibration of the weights in `folder`, `None` if there is none; none, with a warning, if it is of
+    other weights.
 
     Raises:
         PosteriorCheckpointError: the file is damaged, or of a newer format.
@@ -272,7 +281,7 @@ def read_recalibration(folder: str | os.PathLike[str]) -> Recalibration | None:
 
 
 def _contents(path: Path) -> dict[str, Any] | None:
-    """What the file holds, if it is there and of the weights beside it."""
+    """Return what the file holds, if it is there and of the weights beside it."""
     if not is_there(path):
         return None
     contents = read_json(path)
@@ -296,7 +305,7 @@ def _damaged(path: Path, error: ValueError, remedy: str) -> PosteriorCheckpointE
 
 
 def add_evaluation(evaluations: Sequence[Evaluation], new: Evaluation) -> list[Evaluation]:
-    """`new` in the place of an earlier one on the same data, or at the end."""
+    """Return the evaluations with `new` in the place of an earlier one on the same data, or at the end."""
     return list({evaluation.data: evaluation for evaluation in (*evaluations, new)}.values())
 
 

@@ -20,10 +20,12 @@ from jinja2 import Environment, StrictUndefined
 from transformers.utils import logging
 
 from ..errors import InputError, PosteriorCheckpointError
+from ..heads import pipeline_tag, task_of
 from ..posthoc import Recalibration
 from .calibration import METRICS, ROWS, hub_dataset, read_evaluations, read_recalibration
-from .card_forecasts import describe_forecaster, describe_noise, is_forecaster
+from .card_forecasts import describe_forecaster, describe_noise
 from .card_merging import MAX_CARD_BYTES, cell, identifier, listed, merge_cards, names_of, one_line, plain
+from .card_usage import TERMS, Terms, find_usage
 from .files import is_there, own_path, read_bytes, remove, write_aside
 from .loading import read_config
 from .untrusted import read_json
@@ -34,12 +36,6 @@ CARD_NAME = "README.md"
 _POSTERIOR_PICTURE = "posterior.png"
 _PICTURES = re.compile(r"posterior\.png|(reliability|coverage)(-\d+)?\.png")
 _TAGS = ("hf_scorevi", "bayesian", "uncertainty", "calibration")
-_FORECASTING = "time-series-forecasting"
-# By the end of the class's name: the task, what makes its inputs, and the file that it is loaded from.
-_TASKS = {
-    "ForImageClassification": ("image-classification", "AutoImageProcessor", "preprocessor_config.json"),
-    "ForSequenceClassification": ("text-classification", "AutoTokenizer", "tokenizer_config.json"),
-}
 # What a tensor's precision is, and what is independent in all of them.
 _FAMILIES = {
     "isotropic": ("one variance per tensor", "all weights"),
@@ -66,7 +62,7 @@ logger = logging.get_logger(__name__)
 @dataclass
 class CardMetadata:
     """
-    What the card's metadata say beside what the checkpoint itself tells. All are those of the Hub.
+    Metadata of a card that the checkpoint itself does not tell. All are those of the Hub.
 
     Attributes:
         name: the model's, for its title and its figures.
@@ -139,7 +135,7 @@ def write_card(
 
 def read_card(path: Path) -> str:
     """
-    The text of a card, with the line ends that it has.
+    Return the text of a card, with the line ends that it has.
 
     Raises:
         InputError: it is no UTF-8 text, or too long.
@@ -167,23 +163,14 @@ class _Content:
         self.is_adapter = isinstance(contents.get("base_config"), dict)
         path = folder / "config.json"
         config = _mapping(contents, "base_config") or (read_json(path) if is_there(path) else {})
-        self.num_labels = len(_mapping(config, "id2label"))
         self.architecture = _architecture(config)
-        self.outputs = None  # what is predicted, where it is not one of several classes
-        self.forecaster: dict[str, Any] | None = None
-        if is_forecaster(self.architecture):
-            self.outputs = "forecasts"
-            self.forecaster = describe_forecaster(folder, self.architecture, config)
-        elif config.get("problem_type") == "multi_label_classification":
-            self.outputs = "labels"
-        elif _mapping(contents, "likelihood").get("kind") == "gaussian":
-            self.outputs = "numbers"
-        task, processor, file = next(
-            (own for suffix, own in _TASKS.items() if self.architecture.endswith(suffix)), (None, None, "")
-        )
-        self.task = None if self.outputs == "numbers" else task
-        self.pipeline_tag = given.pipeline_tag or (_FORECASTING if self.forecaster else self.task)
-        self.processor = processor if file and (folder / file).is_file() else None
+        is_gaussian = _mapping(contents, "likelihood").get("kind") == "gaussian"
+        self.task = task_of(self.architecture, config) or ("numbers" if is_gaussian else "classes")
+        self.forecaster = describe_forecaster(folder, config) if self.task == "forecasts" else None
+        tag = pipeline_tag(self.architecture)
+        self.pipeline_tag = given.pipeline_tag or (None if self.task == "numbers" else tag)
+        self.usage = find_usage(tag, self.task, folder)
+        self.num_labels = len(_mapping(config, "id2label")) if self.usage.has_labels else 0
         recorded = identifier(self.training.get("base_model"))
         self.base_model = next(iter(_on_hub("base_model", given.base_model)), recorded)
         self.recorded_datasets = listed(hub_dataset(self.training.get("dataset")))
@@ -192,7 +179,7 @@ class _Content:
         self.repo_id = re.sub(r"[^\w./-]", "-", repo_id or f"your-name/{self.name}", flags=re.ASCII)
 
     def metadata(self) -> dict[str, Any]:
-        """The card's metadata."""
+        """Return the card's metadata."""
         figures = [own for evaluation in self.evaluations for own in evaluation.metrics.values()]
         # One evaluation at a time: of several on data of the same type (`unknown`) all would be said of the first's.
         results = [
@@ -215,7 +202,7 @@ class _Content:
         return {key: value for key, value in values.items() if value}
 
     def render(self, pictures: Container[str]) -> str:
-        """The card, with those of its pictures that there are."""
+        """Return the card, with those of its pictures that there are."""
         contents = self.contents
         environment = Environment(
             undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
@@ -237,6 +224,8 @@ class _Content:
                 "posterior_rows": _rows(_describe_posterior(contents)),
                 "posterior_picture": _POSTERIOR_PICTURE if _POSTERIOR_PICTURE in pictures else None,
                 "training_rows": _rows(self._describe_training()),
+                "is_measured_by_command": self.task in self.usage.measurable,
+                "terms": TERMS.get(self.task, Terms("example", "examples")),
                 "independent": _FAMILIES.get(_family(contents), ("", "different tensors"))[1],
                 "is_gaussian": _mapping(contents, "likelihood").get("kind") == "gaussian",
                 "tempering": _tempering(contents.get("temperature")),
@@ -304,7 +293,7 @@ def _tempering(temperature: Any) -> dict[str, str] | None:
 
 
 def _draw(folder: Path, content: _Content) -> Container[str]:
-    """The names of the card's pictures, which are drawn if matplotlib is there. Those of an earlier card are gone."""
+    """Draw the card's pictures, if matplotlib is there, delete an earlier card's, and return their names."""
     from ..plots import coverage_diagram, posterior_diagram, reliability_diagram
 
     figures: dict[str, Any] = {}
@@ -335,14 +324,14 @@ def _draw(folder: Path, content: _Content) -> Container[str]:
 
 
 def _picture_name(kind: str, number: int) -> str:
-    """The diagram of the first evaluation, of the second, …"""
+    """Return the name of the diagram of the first evaluation, of the second, …"""
     return f"{kind}{f'-{number + 1}' if number else ''}.png"
 
 
 def _tensors(contents: Mapping[str, Any]) -> list[tuple[str, float | None, int]]:
     """
-    (key, RMS σ over RMS weight, size) of each tensor, as far as `posterior_config.json` has figures for it; no ratio
-    where the weights are zero.
+    Return (key, RMS σ over RMS weight, size) of each tensor, as far as `posterior_config.json` has figures for it; no
+    ratio where the weights are zero.
     """
     found: list[tuple[str, float | None, int]] = []
     for key, own in _mapping(contents, "summary").items():
@@ -364,7 +353,7 @@ def _family(contents: Mapping[str, Any]) -> str:
 
 
 def _architecture(config: Mapping[str, Any]) -> str:
-    """The name of the model's class; "" if there is none that could be imported."""
+    """Return the name of the model's class; "" if there is none that could be imported."""
     name = next(iter(listed(config.get("architectures"))), None)
     is_class = isinstance(name, str) and re.fullmatch(r"[A-Z]\w{0,99}", name, re.ASCII) and not iskeyword(name)
     return str(name) if is_class else ""
@@ -378,7 +367,7 @@ def _on_hub(what: str, names: Any) -> list[str]:
 
 
 def _rows(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The rows of a table of settings."""
+    """Return the rows of a table of settings."""
     known = [(name, value) for name, value in values.items() if value is not None]
     rows = [(plain(name.replace("_", " ")), cell(value)) for name, value in known[:_MOST_ROWS]]
     return rows + ([("…", f"{len(known) - _MOST_ROWS:,} more")] if len(known) > _MOST_ROWS else [])

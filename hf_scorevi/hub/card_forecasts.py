@@ -13,7 +13,7 @@ from ..json_values import POSITIVE, is_number, is_whole
 from .card_merging import plain
 from .untrusted import read_json
 
-__all__ = ["describe_forecaster", "describe_noise", "is_forecaster"]
+__all__ = ["describe_forecaster", "describe_noise"]
 
 _PROCESSOR_NAME = "preprocessor_config.json"
 _MOST_CHANNELS = 12  # that are named
@@ -27,15 +27,10 @@ _NOISE = {
 }
 
 
-def is_forecaster(architecture: str) -> bool:
-    """Whether a class of this name forecasts series."""
-    return architecture.endswith("ForPrediction")
-
-
-def describe_forecaster(folder: Path, architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def describe_forecaster(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Lengths and channels, numbers or else what they are called in the configuration; the names of the channels and the
-    frequency, if a `SeriesProcessor` lies in the folder; and where the class is to be had.
+    Return lengths and channels, numbers or else what they are called in the configuration; the names of the channels
+    and the frequency, if a `SeriesProcessor` lies in the folder; and where the class is to be had.
     """
     processor = _processor(folder)
     names = [plain(name) for name in processor.get("channels", []) if isinstance(name, str)]
@@ -48,13 +43,15 @@ def describe_forecaster(folder: Path, architecture: str, config: Mapping[str, An
         "names": ", ".join(names[:_MOST_CHANNELS]) + (", …" if len(names) > _MOST_CHANNELS else ""),
         "frequency": plain(frequency) if isinstance(frequency, str) else None,
         "standardised": bool(processor),
-        "is_koopa": architecture.startswith("Koopa"),
+        "is_koopa": config.get("model_type") == "koopa",
         "is_lagged": "lags_sequence" in config,
     }
 
 
 def describe_noise(contents: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows of a table about the Gaussian noise of `posterior_config.json`; none if the likelihood has another."""
+    """
+    Return rows of a table about the Gaussian noise of `posterior_config.json`; none if the likelihood has another.
+    """
     likelihood, posterior = contents.get("likelihood"), contents.get("posterior")
     if not isinstance(likelihood, dict) or not isinstance(posterior, dict) or likelihood.get("kind") != "gaussian":
         return {}
@@ -84,7 +81,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _range(variance: Any) -> str | None:
-    """Smallest, largest and middle standard deviation of a number or lists of lists of such."""
+    """Return the smallest, largest and middle standard deviation of a number or lists of lists of such."""
     rows = variance if isinstance(variance, list) else [variance]
     numbers = [value for row in rows for value in (row if isinstance(row, list) else [row])]
     stds = [math.sqrt(v) for v in numbers if is_number(v, POSITIVE)]

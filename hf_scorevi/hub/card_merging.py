@@ -44,24 +44,24 @@ _LISTS = ("tags", "datasets", "metrics")
 
 
 def identifier(value: Any) -> str | None:
-    """`value` if it can be a name on the Hub; a path of somebody's machine is nobody's business."""
+    """Return `value` if it can be a name on the Hub; a path of somebody's machine is nobody's business."""
     if isinstance(value, str) and _NAME.fullmatch(value) and not os.path.exists(value):
         return value
     return None
 
 
 def one_line(text: str) -> str:
-    """What can be printed of `text`, and not too much of it."""
+    """Return what can be printed of `text`, and not too much of it."""
     return "".join(c for c in " ".join(text.split()) if c.isprintable())[:_MAX_TEXT]
 
 
 def plain(text: str) -> str:
-    """`text` on one line that Markdown takes as it is, in a table's cell or elsewhere."""
+    """Return `text` on one line that Markdown takes as it is, in a table's cell or elsewhere."""
     return _MARKUP.sub(r"\\\g<0>", one_line(text))
 
 
 def cell(value: Any) -> str:
-    """A setting, of any type, in a table."""
+    """Return a setting, of any type, as it stands in a table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -72,13 +72,13 @@ def cell(value: Any) -> str:
 
 
 def listed(value: Any) -> list[Any]:
-    """What may be one thing, several or none, as a list."""
+    """Return what may be one thing, several or none, as a list."""
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def merge_cards(existing: str | None, ours: str, said: Mapping[str, Collection[str]] | None = None) -> str:
     """
-    `ours` within what `existing` has beside it.
+    Return `ours` within what `existing` has beside it.
 
     Args:
         said: the keys of our metadata that somebody has asked for by name just now: they replace what is there, of a
@@ -101,7 +101,7 @@ def merge_cards(existing: str | None, ours: str, said: Mapping[str, Collection[s
 
 def add_metadata(existing: str, other: str) -> str:
     """
-    The card `existing` with what the metadata of `other` have beyond its own.
+    Return the card `existing` with what the metadata of `other` have beyond its own.
 
     Raises:
         InputError: as `merge_cards`.
@@ -113,13 +113,13 @@ def add_metadata(existing: str, other: str) -> str:
 
 
 def names_of(card: str | None, key: str) -> list[str]:
-    """What a card's metadata have under `key` (`base_model`, `datasets`), as far as it is on the Hub."""
+    """Return what a card's metadata have under `key` (`base_model`, `datasets`), as far as it is on the Hub."""
     found = [] if card is None else listed(_parse(_split(card)[0]).get(key))
     return [name for name in found if identifier(name)]
 
 
 def has_own_text(card: str) -> bool:
-    """Whether somebody has written more into a card than libraries do: its title and our block."""
+    """Return whether somebody has written more into a card than libraries do: its title and our block."""
     _, text = _split(card)
     if _is_empty_template(text):
         return False
@@ -128,7 +128,7 @@ def has_own_text(card: str) -> bool:
 
 
 def _split(card: str) -> tuple[str, str]:
-    """The lines of YAML, each with its end, and the text."""
+    """Return the lines of YAML, each with its end, and the text."""
     card = card.removeprefix("\ufeff").replace("\r\n", "\n")
     match = REGEX_YAML_BLOCK.search(card)
     return (match.group(2) + "\n", card[match.end() :]) if match else ("", card)
@@ -160,14 +160,14 @@ def _merge_text(text: str, body: str, with_title: bool) -> str:
 
 
 def _is_empty_template(text: str) -> bool:
-    """Whether it is the Hub's page of questions, as PEFT leaves it, to which nobody has added a line."""
+    """Return whether it is the Hub's page of questions, as PEFT leaves it, to which nobody has added a line."""
     questions = {line.strip() for line in ModelCard.from_template(ModelCardData()).text.splitlines()}
     lines = {line.strip() for line in text.splitlines()} - {"### Framework versions"}
     return all(line in questions or line.startswith("- PEFT ") for line in lines)
 
 
 def _merge_yaml(text: str, new: dict[str, Any], said: Mapping[str, Collection[str]]) -> str:
-    """The lines of `text`, but for the keys that change."""
+    """Return the lines of `text`, but for the keys that change."""
     old = _parse(text)
     merged = _merge_metadata(old, new, said)
     if merged == old:
@@ -232,7 +232,7 @@ def _names_a_folder(tag: Any) -> bool:
 
 
 def _merge_index(old: Any, new: Any) -> list[dict[str, Any]]:
-    """The results of others as they are, ours in the place of ours."""
+    """Return the results of others as they are, ours in the place of ours."""
     old = listed(old)
     if not all(isinstance(model, dict) and isinstance(model.get("results"), list) for model in old):
         raise InputError(
@@ -250,7 +250,7 @@ def _merge_index(old: Any, new: Any) -> list[dict[str, Any]]:
 
 
 def _without_ours(result: Any) -> Any:
-    """A result less our figures, `None` if there are no others."""
+    """Return a result less our figures, `None` if there are no others."""
     metrics = result.get("metrics") if isinstance(result, dict) else None
     if not isinstance(metrics, list) or not metrics:
         return result

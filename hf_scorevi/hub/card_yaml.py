@@ -28,7 +28,7 @@ class _Size(NamedTuple):
 
 def load_yaml(text: str) -> Any:
     """
-    What `yaml.safe_load` gives.
+    Return what `yaml.safe_load` gives.
 
     Raises:
         ValueError: no YAML; too large or too deep, be it by aliases (`*name`), of which a few hundred bytes can stand

@@ -85,7 +85,10 @@ class StoredPosterior:
 
     @property
     def noise_variance(self) -> Tensor | None:
-        """Of a Gaussian likelihood, (), (C,), (H, 1) or (H, C), float64; `None` for others, or if it is not known."""
+        """
+        The noise variance of a Gaussian likelihood, (), (C,), (H, 1) or (H, C), float64; `None` for others, or if it
+        is not known.
+        """
         value = self.likelihood.get("noise_variance")
         if value is None and isinstance(self.config.noise_variance, float):  # up to format 1.2
             value = self.config.noise_variance
@@ -93,7 +96,7 @@ class StoredPosterior:
 
     @property
     def noise(self) -> GaussianNoise | None:
-        """Of the predictive: that of the likelihood, or proportional to the variance of the window."""
+        """The noise of the predictive: that of the likelihood, or proportional to the variance of the window."""
         window = self.likelihood.get("window_noise")
         if window is not None:
             return GaussianNoise(*(torch.tensor(window[name], dtype=torch.float64) for name in ("factor", "floor")))
@@ -122,7 +125,6 @@ def save_posterior(
         weights: the whole `model.state_dict()`, where the model has but a part of them.
     """
     folder = Path(folder)
-    _remove_other_kind(folder, model)
     if not any(name != BASE_NAME for name in file_names(folder, MEAN_FILE)):
         raise PosteriorCheckpointError(
             f"{folder} holds no weights (model.safetensors or adapter_model.safetensors); save the mean there first."
@@ -160,27 +162,8 @@ def save_posterior(
     write_aside(folder / POSTERIOR_CONFIG_NAME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _remove_other_kind(folder: Path, model: nn.Module) -> None:
-    """
-    Delete the mean of an earlier save of the other kind, a whole model's or an adapter's: both would be taken for one.
-    An adapter's own base stays where it is.
-    """
-    whole = {name for name in file_names(folder, MEAN_FILE) if name.startswith("model")}
-    adapter = {"adapter_model.safetensors", "adapter_config.json"}
-    if not hasattr(model, "peft_config"):
-        stale = adapter if whole else set()
-    elif (folder / "adapter_model.safetensors").exists() and whole:
-        bases = (Path(str(config.base_model_name_or_path)) for config in model.peft_config.values())  # type: ignore[union-attr,operator]
-        own = any(base.is_dir() and base.samefile(folder) for base in bases)
-        stale = set() if own else whole | {"model.safetensors.index.json", "config.json"}
-    else:
-        stale = set()
-    for name in stale:
-        remove(folder / name)
-
-
 def _write_tensors(folder: Path, tensors: dict[str, Tensor], max_shard_size: int | str) -> list[str]:
-    """The names of the files written; those of an earlier save are gone."""
+    """Write the tensors, delete the files of an earlier save, and return the names of those written."""
     split = split_torch_state_dict_into_shards(
         tensors, filename_pattern="posterior{suffix}.safetensors", max_shard_size=max_shard_size
     )
@@ -217,12 +200,12 @@ def _base_config(base: PreTrainedModel) -> dict[str, Any]:
 
 
 def file_names(folder: Path, pattern: re.Pattern[str]) -> list[str]:
-    """Names in `folder` that the pattern matches, sorted."""
+    """Return the names in `folder` that the pattern matches, sorted."""
     return sorted(path.name for path in folder.iterdir() if pattern.fullmatch(path.name))
 
 
 def file_hashes(folder: Path, pattern: re.Pattern[str]) -> dict[str, str]:
-    """SHA-256 of each file whose name the pattern matches, by name."""
+    """Return the SHA-256 of each file whose name the pattern matches, by name."""
     return {name: sha256(folder / name) for name in file_names(folder, pattern)}
 
 

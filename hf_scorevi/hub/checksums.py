@@ -16,8 +16,8 @@ _STEP, _MIX = -7046029254386353131, -4658895280553007687
 @torch.no_grad()
 def checksum(tensor: Tensor) -> str:
     """
-    16 hexadecimal digits that change with any bit of `tensor` and with the order of its numbers. Not against forgery:
-    for that there is SHA-256.
+    Return 16 hexadecimal digits that change with any bit of `tensor` and with the order of its numbers. Not against
+    forgery: for that there is SHA-256.
     """
     flat = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).detach().reshape(-1)
     if flat.device.type not in ("cpu", "cuda"):  # others lack integers of 64 bits

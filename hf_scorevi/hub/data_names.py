@@ -1,4 +1,4 @@
-"""What data are called, on the Hub or elsewhere."""
+"""The names of data, on the Hub or elsewhere."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["describe_data"]
 
 def describe_data(dataset: Any) -> dict[str, Any]:
     """
-    `dataset`, `dataset_config` and `split` of an `Evaluation`: of data from the Hub as they are called there. Others
-    have the name of their class; where files lie on somebody's machine is not told.
+    Return `dataset`, `dataset_config` and `split` of an `Evaluation`: of data from the Hub as they are called there.
+    Others have the name of their class; where files lie on somebody's machine is not told.
     """
     if not isinstance(dataset, datasets.Dataset):
         return {"dataset": "unnamed data" if dataset is None else type(dataset).__name__}

@@ -48,12 +48,16 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | get
 
 
 def is_there(path: Path) -> bool:
-    """Whether the folder has something of that name, be it a link to nowhere: to be read, or to be complained of."""
+    """
+    Return whether the folder has something of that name, be it a link to nowhere: to be read, or to be complained of.
+    """
     return os.path.lexists(path)
 
 
 def remedy(path: Path) -> str:
-    """What to do about a file that is damaged. The Hub's cache, which has links, would go on giving the same one."""
+    """
+    Say what to do about a file that is damaged. The Hub's cache, which has links, would go on giving the same one.
+    """
     if (blob := _blob(path)) is not None:
         return f"Delete {blob}, and it will be fetched again."
     return "Fetch or save the checkpoint again."
@@ -62,7 +66,7 @@ def remedy(path: Path) -> str:
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
     """
-    A regular file, to be read.
+    Open a regular file for reading.
 
     Raises:
         PosteriorCheckpointError: it is missing, or no regular file.
@@ -82,7 +86,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
 def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
     """
-    The contents of a regular file.
+    Return the contents of a regular file.
 
     Raises:
         PosteriorCheckpointError: it is missing, or no regular file.
@@ -111,12 +115,15 @@ def _missing(path: Path) -> str:
 
 
 def _replace(path: Path) -> str:
-    """What to do about something that is no file of the checkpoint's."""
+    """Say what to do about something that is no file of the checkpoint's."""
     return f"Move {path} away, and fetch or save the checkpoint again."
 
 
 def _blob(path: Path) -> Path | None:
-    """The file that a link of the Hub's cache stands for, `snapshots/<commit>/… → blobs/<hash>`; `None` for others."""
+    """
+    Return the file that a link of the Hub's cache stands for, `snapshots/<commit>/… → blobs/<hash>`; `None` for
+    others.
+    """
     if not path.is_symlink():
         return None
     target, parts = Path(os.path.realpath(path)), path.absolute().parts
@@ -159,8 +166,8 @@ def remove(path: Path) -> None:
 
 def own_path(path: Path, folder: Path) -> Path:
     """
-    Where the contents of `path`, in or below `folder`, lie: within the folder, or among the blobs of the Hub's cache
-    if it is of it. They may be shown to others.
+    Return where the contents of `path`, in or below `folder`, lie: within the folder, or among the blobs of the Hub's
+    cache if it is of it. They may be shown to others.
 
     Raises:
         InputError: it is a link out of the folder, or one that leads nowhere, or no regular file.

@@ -12,7 +12,7 @@ __all__ = ["file_keys", "keys_of"]
 
 def file_keys(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
     """
-    For each parameter name in `names`, the key under which `model.save_pretrained` stores it.
+    Return for each parameter name in `names` the key under which `model.save_pretrained` stores it.
 
     transformers renames weights when it saves (ViT: `vit.layers.0.attention.q_proj` becomes
     `vit.encoder.layer.0.attention.attention.query`), PEFT drops the adapter's name. A weight that is stored only
@@ -24,7 +24,10 @@ def file_keys(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
 
 
 def keys_of(model: nn.Module, shapes: Mapping[str, Iterable[int]]) -> dict[str, str]:
-    """The key of each tensor of `shapes` that `model.save_pretrained` would store as it is, if the model had these."""
+    """
+    Return the key of each tensor of `shapes` that `model.save_pretrained` would store as it is, if the model had
+    these.
+    """
     # Stand-ins of one number each, whatever their shape: real weights may be distributed, or elsewhere.
     tensors = {name: torch.empty(()).expand(tuple(shape)) for name, shape in shapes.items()}
     keys = {tensor.data_ptr(): key for key, tensor in _stored(model, tensors).items()}

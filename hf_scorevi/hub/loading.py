@@ -35,8 +35,8 @@ ADAPTER_NAME = "adapter_model.safetensors"
 
 def read_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
-    The contents of `posterior_config.json` in `folder`, once the mean and the posterior beside it are known to be
-    those that it was saved with.
+    Return the contents of `posterior_config.json` in `folder`, once the mean and the posterior beside it are known to
+    be those that it was saved with.
 
     Raises:
         PosteriorCheckpointError: there is no posterior, it is of a newer format, or a file is missing, damaged or of
@@ -67,7 +67,8 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def stored_files(contents: dict[str, Any], folder: Path) -> tuple[dict[str, str], dict[str, str | None]]:
     """
-    The files of the mean and of the posterior by name, with their SHA-256 (unknown for a posterior before format 1.2).
+    Return the files of the mean and of the posterior by name, with their SHA-256 (unknown for a posterior before
+    format 1.2).
 
     Raises:
         PosteriorCheckpointError: none are named, or names that no checkpoint has.
@@ -92,8 +93,8 @@ def load_posterior(
     folder: str | os.PathLike[str], model: nn.Module, contents: dict[str, Any] | None = None
 ) -> tuple[Posterior, StoredPosterior]:
     """
-    The posterior in `folder` over the weights of `model`, which holds the mean of the same folder. Of weights that
-    FSDP2 has split it stands for the whole, until `Posterior.follow`.
+    Load the posterior in `folder` over the weights of `model`, which holds the mean of the same folder. Of weights
+    that FSDP2 has split it stands for the whole, until `Posterior.follow`.
 
     Args:
         contents: what `read_checkpoint(folder)` has given, if it was called already.
@@ -142,14 +143,14 @@ def load_posterior(
 
 
 def _whole(parameter: nn.Parameter) -> nn.Parameter:
-    """The parameter; for a distributed one a stand-in of its shape that takes no memory."""
+    """Return the parameter; for a distributed one a stand-in of its shape that takes no memory."""
     if local(parameter) is parameter:
         return parameter
     return nn.Parameter(torch.zeros((), dtype=torch.float32).expand(parameter.shape), requires_grad=False)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The contents of `posterior_config.json`, of a format that can be read; see `read_checkpoint`."""
+    """Return the contents of `posterior_config.json`, of a format that can be read; see `read_checkpoint`."""
     path = folder / POSTERIOR_CONFIG_NAME
     if not is_there(path):
         raise PosteriorCheckpointError(
@@ -201,7 +202,7 @@ def _parse(contents: dict[str, Any], path: Path) -> StoredPosterior:
 
 def base_record(contents: dict[str, Any], folder: Path) -> BaseRecord | None:
     """
-    What is recorded of the base of the adapter in `folder`; `None` if nothing is, as up to format 1.3.
+    Return what is recorded of the base of the adapter in `folder`; `None` if nothing is, as up to format 1.3.
 
     Raises:
         PosteriorCheckpointError: it is damaged.

@@ -53,7 +53,9 @@ _closed: ContextVar[bool] = ContextVar("_closed", default=False)
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Every wait for the Hub inside the `with` ends: by an answer, or by a `NoAnswerError`, which is an `OSError`."""
+    """
+    Let every wait for the Hub inside the `with` end: by an answer, or by a `NoAnswerError`, which is an `OSError`.
+    """
     _watch_client()
     token = _talk.set(_talk.get() or _Talk())
     try:
@@ -65,7 +67,7 @@ def asking() -> Iterator[None]:
 @contextmanager
 def without_network(path: Path) -> Iterator[None]:
     """
-    No Hub is asked inside the `with`, whatever the file at `path` makes a library do.
+    Let no Hub be asked inside the `with`, whatever the file at `path` makes a library do.
 
     Raises:
         PosteriorCheckpointError: one would have been.

@@ -16,7 +16,7 @@ __all__ = ["check_fit", "load_module", "own_tensors", "whole_tensors"]
 
 
 def whole_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of `state` as safetensors files can have them: each with memory of its own, on the CPU."""
+    """Return the tensors of `state` as safetensors files can have them: each with memory of its own, on the CPU."""
     found: dict[str, Tensor] = {}
     taken: set[int] = set()
     for name, tensor in state.items():
@@ -31,7 +31,7 @@ def whole_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Those of its `state_dict`, themselves."""
+    """Return the tensors of its `state_dict`, themselves."""
     return {name: t for name, t in module.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
 
 

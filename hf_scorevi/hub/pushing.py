@@ -197,7 +197,7 @@ def push_figures(
 
 
 def push_error(error: BaseException, folder: Path, repo_id: str) -> PushError:
-    """What became of a push, and how to try again."""
+    """Say what became of a push, and how to try again."""
     return PushError(
         f"{folder} could not be pushed to {repo_id}: {reason_of(error)} The checkpoint is complete on disk; push it "
         f"later with\n    hf-scorevi push {shlex.quote(str(folder))} {shlex.quote(repo_id)}",
@@ -206,7 +206,7 @@ def push_error(error: BaseException, folder: Path, repo_id: str) -> PushError:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why the Hub could not be used, as a sentence without tokens."""
+    """Say why the Hub could not be used, as a sentence without tokens."""
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # of one file, among several
         return f"{' '.join(str(error).split()).rstrip('.')}: {reason_of(error.__cause__)}"
     if isinstance(error, _NO_ANSWER_OF_A_HUB):
@@ -249,7 +249,7 @@ def _update_card(folder: Path, remote: str | None, repo_id: str, metadata: CardM
 
 
 def _collect(folder: Path, ignore: Sequence[str], parts: Sequence[Part]) -> dict[str, Path]:
-    """What is sent, by its name in the repository."""
+    """Return what is sent, by its name in the repository."""
     files = dict(_files(folder, (*_NEVER, *ignore)))
     for part in parts:
         files |= {f"{part.path}/{name}": path for name, path in _files(part.folder, ())}
@@ -290,7 +290,9 @@ def _is_left_out(name: str, ignore: Sequence[str]) -> bool:
 
 
 def _is_stale(name: str, files: dict[str, Path], parts: Sequence[Part]) -> bool:
-    """Whether these are weights, or their index, of an earlier push, that a reader would take for this one's."""
+    """
+    Return whether these are weights, or their index, of an earlier push, that a reader would take for this one's.
+    """
     if name in files:
         return False
     place, _, base = name.rpartition("/")

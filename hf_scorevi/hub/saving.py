@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +13,14 @@ from transformers.utils import logging
 from ..errors import InputError
 from .card import CARD_NAME, read_card
 from .card_merging import add_metadata
-from .checkpoint import MEAN_FILE, file_names
+from .checkpoint import BASE_NAME, MEAN_FILE, file_names
 from .files import is_there, own_path, remove, replace
+from .loading import ADAPTER_NAME
+from .untrusted import read_json
 
 __all__ = ["saved_aside"]
+
+_INDEX_NAMES = ("model.safetensors.index.json", f"{ADAPTER_NAME}.index.json")
 
 logger = logging.get_logger(__name__)
 
@@ -24,9 +28,9 @@ logger = logging.get_logger(__name__)
 @contextmanager
 def saved_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """
-    A folder to save a model into, whose files then take the places of those in `folder`. Links there are replaced, not
-    followed; weights of an earlier save under other names (shards) go; a card that is there stays, and what the
-    library has put into the metadata of its own is added to it.
+    Give a folder to save a model into, whose files then take the places of those in `folder`. Links there are
+    replaced, not followed; weights of an earlier save under other names or of the other kind go; a card that is there
+    stays, and what the library has put into the metadata of its own is added to it.
 
     Raises:
         InputError: `folder` is a file, or one of the files' places is taken by a folder.
@@ -40,7 +44,8 @@ def saved_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
         yield aside
         if is_there(folder / CARD_NAME) and (aside / CARD_NAME).is_file():
             _go_on(aside / CARD_NAME, folder)
-        written = file_names(aside, MEAN_FILE)
+        written = {path.name for path in aside.iterdir()}
+        has_weights = bool(file_names(aside, MEAN_FILE))
         for path in sorted(aside.rglob("*")):
             place = folder / path.relative_to(aside)
             if not path.is_dir():
@@ -48,7 +53,7 @@ def saved_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
             elif place.is_symlink() or not place.is_dir():
                 remove(place)
                 place.mkdir()
-    if written:
+    if has_weights:
         _remove_stale(folder, written)
 
 
@@ -62,11 +67,25 @@ def _go_on(card: Path, folder: Path) -> None:
         card.unlink()
 
 
-def _remove_stale(folder: Path, written: list[str]) -> None:
-    """Weights beside which those that were `written` could not be told for the model's."""
-    stem = written[0].split("model")[0] + "model"
-    for name in file_names(folder, MEAN_FILE):
-        if name.startswith(stem) and name not in written:
-            remove(folder / name)
-    if written == [f"{stem}.safetensors"]:
-        remove(folder / f"{stem}.safetensors.index.json")
+def _remove_stale(folder: Path, written: Collection[str]) -> None:
+    """
+    Delete what an earlier save has left, beside which the files that were `written` could not be told for the model's:
+    weights under other names (shards), and those of the other kind, a whole model's or an adapter's, with their
+    configuration. The base of the adapter, if it is what lies there, stays.
+    """
+    weights = {name for name in file_names(folder, MEAN_FILE) if name != BASE_NAME}
+    whole = {name for name in weights if name.startswith("model")}
+    if ADAPTER_NAME not in written:
+        stale = weights | {"adapter_config.json", *_INDEX_NAMES}
+    elif _is_base(folder):
+        stale = weights - whole
+    else:
+        stale = weights | {*_INDEX_NAMES} | ({"config.json"} if whole else set())
+    for name in stale - {*written}:
+        remove(folder / name)
+
+
+def _is_base(folder: Path) -> bool:
+    """Return whether the whole model in `folder` is the one that the adapter there belongs to."""
+    name = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    return isinstance(name, str) and Path(name).is_dir() and Path(name).samefile(folder)

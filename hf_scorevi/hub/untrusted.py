@@ -32,7 +32,7 @@ __all__ = ["StoredTensors", "at_most", "read_json", "reading", "sha256", "short"
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What goes wrong inside the `with` is the fault of the file at `path`; a failing disk is not."""
+    """Let what goes wrong inside the `with` be the fault of the file at `path`; a failing disk is not."""
     try:
         yield
     except (PosteriorCheckpointError, MemoryError, ImportError, torch.OutOfMemoryError):
@@ -48,7 +48,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """
-    The object in a JSON file. Numbers are of 64 bits or fewer, and no key is there twice.
+    Return the object in a JSON file. Numbers are of 64 bits or fewer, and no key is there twice.
 
     Raises:
         PosteriorCheckpointError: missing, no regular file, larger than 16 MB, no JSON, or no object.
@@ -119,11 +119,11 @@ class StoredTensors:
 
     @property
     def numbers(self) -> int:
-        """In all tensors together."""
+        """How many numbers all tensors have together."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def read(self, keys: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """Each key with its tensor, one after the other."""
+        """Yield each key with its tensor, one after the other."""
         by_path: dict[Path, list[str]] = {}
         for key in keys:
             by_path.setdefault(self._paths[key], []).append(key)
@@ -155,7 +155,7 @@ def _tensors_of(path: Path) -> Iterator[Any]:
 @contextmanager
 def at_most(numbers: int, tensors: int, path: Path) -> Iterator[None]:
     """
-    Modules built inside the `with` may have so many weights and buffers, and numbers in all of them; best on the meta
+    Let modules built inside the `with` have so many weights and buffers, and numbers in all of them; best on the meta
     device.
 
     Args:
@@ -186,6 +186,6 @@ def at_most(numbers: int, tensors: int, path: Path) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's contents, in hexadecimal digits."""
+    """Return that of a file's contents, in hexadecimal digits."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

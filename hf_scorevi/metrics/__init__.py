@@ -1,4 +1,6 @@
-"""Metrics of predictive distributions: plain functions on arrays, each giving a dict that declares its conventions."""
+"""
+Metrics of predictive distributions: plain functions on arrays, each returning a dict that declares its conventions.
+"""
 
 from hf_scorevi.metrics.calibration import classification_metrics
 from hf_scorevi.metrics.comparison import paired_bootstrap

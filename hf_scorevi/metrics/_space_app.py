@@ -15,7 +15,7 @@ inputs = list(metric.features)  # predictions and, in most, references
 
 
 def compute(*texts: str) -> dict[str, Any]:
-    """The metric of one JSON array for each of its inputs."""
+    """Compute the metric from one JSON array for each of its inputs."""
     try:
         return metric.compute(**{name: json.loads(text) for name, text in zip(inputs, texts, strict=True)})
     except ValueError as error:  # what the metric or JSON says is wrong with the input, and no traceback

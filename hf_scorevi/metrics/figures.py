@@ -13,6 +13,8 @@ FIGURES: dict[str, Figure] = {
     for metric in metric_names()
     for figure in import_module(f"hf_scorevi.metrics.functions.{metric}").FIGURES
 }
+# exp(nll), which an evaluation of tokens reports beside it.
+FIGURES["perplexity"] = Figure("perplexity", "perplexity", greater_is_better=False)
 # Before the name of a figure in an evaluation's result: of which part of the data, and of which predictions.
 _STARTS = ("eval_", "test_", "train_")
 _MEAN = "mean_"

@@ -13,7 +13,7 @@ def summary_from_scores(scores: npt.ArrayLike, num_bins: int = 15) -> dict[str, 
     Where a confidence lies within rounding of an edge between bins, the ECE's bin is that of the rounded number.
 
     Args:
-        scores: [examples, 4], as `hf_scorevi.predictive.per_example_scores` gives them: log probability of the label
+        scores: [examples, 4], as returned by `hf_scorevi.predictive.per_example_scores`: log probability of the label
             (nats, -inf for zero), confidence, 1 where the prediction is the label and 0 elsewhere, Brier score. Array,
             tensor or nested list.
         num_bins: number of bins of the ECE, at least 1.

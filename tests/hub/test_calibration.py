@@ -55,8 +55,10 @@ def edit(folder, change):
 
 def test_what_is_written_is_read(folder):
     plain = Evaluation("Examples", 10, 16, 3, {"predictive": {"mse": 0.5}})
-    write_evaluations(folder, [evaluation(), plain])
-    assert read_evaluations(folder) == [evaluation(), plain]
+    of_tokens = evaluation("user/texts", num_terms=12345)
+    write_evaluations(folder, [evaluation(), plain, of_tokens])
+    assert read_evaluations(folder) == [evaluation(), plain, of_tokens]
+    assert ["num_terms" in own for own in stored(folder)["evaluations"]] == [False, False, True]
     assert not list(folder.glob(".*.tmp"))
 
 
@@ -131,6 +133,7 @@ DAMAGES = {
     "fraction": ("num_samples", 1.5, "num_samples must be a whole number from 1 to 9.22337e+18, not 1.5"),
     "boolean": ("num_bins", True, "num_bins must be a whole number from 1 to 9.22337e+18, not True"),
     "none of them": ("num_samples", 0, "num_samples must be a whole number from 1 to 9.22337e+18, not 0"),
+    "no terms": ("num_terms", 0, "num_terms must be a whole number from 1 to 9.22337e+18, not 0"),
     "negative": ("seed", -1, "seed must be a whole number from 0 to 9.22337e+18, not -1"),
     "too large": ("seed", 2**63, "seed must be a whole number from 0 to 9.22337e+18, not 9223372036854775808"),
     "number for text": ("dataset", 7, "dataset must be a line of 1 to 200 characters, not 7"),

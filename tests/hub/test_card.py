@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+import transformers
 import yaml
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
@@ -28,6 +29,8 @@ from hf_scorevi.hub import (
 from hf_scorevi.hub.card_merging import merge_cards
 from hf_scorevi.metrics import ReliabilityBins, classification_metrics, reliability_bins
 from hf_scorevi.posterior import Posterior, select_parameters
+from tests.sounds import extractor, sound, tiny_ast, wav
+from tests.text import bert_config, tiny_bert, tiny_tagger, tokenizer
 from tests.tiny_models import tiny_vit
 
 NAMES = {
@@ -304,12 +307,129 @@ def test_the_code_of_an_image_classifier_s_card_runs(tmp_path, monkeypatch):
     ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(folder)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (20, 10)).save("picture.jpg")
-    bayesian, plain = code(card_of(folder, repo_id="tiny").text)
+    piped, tensors, plain = code(card_of(folder, repo_id="tiny").text)
     names: dict = {}
-    exec(bayesian, names)
+    exec(piped, names)
+    exec(tensors, names)
     assert names["out"].samples.shape == (2, 1, 3) and names["out"].probs.sum().item() == pytest.approx(1)
+    assert names["found"]["entropy"] == pytest.approx(names["out"].entropy.item(), rel=1e-4)
     exec(plain, names)
-    assert len(names["classifier"]("picture.jpg")) == 3
+    assert len(names["pipe"]("picture.jpg")) == 3
+
+
+def bert(kind, **kwargs):
+    torch.manual_seed(0)
+    return getattr(transformers, f"BertFor{kind}")(bert_config(**kwargs))
+
+
+def tiny_gpt2():
+    sizes = {"vocab_size": 19, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16}
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=2, eos_token_id=3))
+
+
+def tiny_segformer():
+    torch.manual_seed(0)
+    sizes = {"depths": [1] * 4, "hidden_sizes": [8] * 4, "num_attention_heads": [1] * 4, "decoder_hidden_size": 8}
+    config = transformers.SegformerConfig(**sizes, num_labels=3)
+    return transformers.SegformerForSemanticSegmentation(config)
+
+
+# By the Hub's task: a model with what makes its inputs, the shape of the probabilities, what they are of, and the
+# pipelines on its card.
+TASKS = {
+    "audio-classification": (tiny_ast, extractor, (1, 3), "the classes", "both"),
+    "fill-mask": (lambda: bert("MaskedLM"), tokenizer, (1, 5, 19), "the token in each place", "plain"),
+    "image-segmentation": (
+        tiny_segformer,
+        lambda: ViTImageProcessorPil(size={"height": 32, "width": 32}),
+        (1, 3, 8, 8),
+        "the classes of each pixel",
+        "plain",
+    ),
+    "multiple-choice": (lambda: bert("MultipleChoice"), tokenizer, (1, 2), "the choices", "none"),
+    "question-answering": (lambda: bert("QuestionAnswering", num_labels=2), tokenizer, (1, 12), None, "none"),
+    "text-classification": (tiny_bert, tokenizer, (1, 3), "the classes", "both"),
+    "text-generation": (tiny_gpt2, tokenizer, (1, 5, 19), "the token that follows each", "plain"),
+    "token-classification": (tiny_tagger, tokenizer, (1, 5, 3), "the classes of each token", "both"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_code_of_each_task_s_card_runs(tmp_path, monkeypatch, task):
+    make, processor, shape, predicted, pipelines = TASKS[task]
+    folder = write(tmp_path / "tiny", make(), PosteriorConfig())
+    processor().save_pretrained(folder)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (20, 10)).save("picture.jpg")
+    (tmp_path / "recording.wav").write_bytes(wav(sound(0, 0)))
+    card = card_of(folder, repo_id="tiny")
+    assert card.data.pipeline_tag == task
+    *piped, tensors, plain = code(card.text)
+    names: dict = {"samples_given": sound(0, 0)}
+    exec(re.sub(r"^samples = \.\.\..*", "samples = samples_given", tensors, flags=re.MULTILINE), names)
+    if predicted is None:
+        assert names["out"].start.probs.shape == names["out"].end.probs.shape == shape
+    else:
+        assert names["out"].probs.shape == shape and f"# probabilities of {predicted}" in tensors
+    assert len(piped) == (pipelines == "both")
+    for block in piped:
+        exec(block, names)
+        found = names["found"] if isinstance(names["found"], list) else [names["found"]]
+        assert found and all(own["entropy"] > 0 for own in found)
+    exec(plain, names)
+    if pipelines == "none":
+        assert type(names["model"]) is type(make())
+    else:
+        assert names["pipe"].task == task
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "told"),
+    [
+        ("BertForNextSentencePrediction", None, "probabilities of the classes"),
+        ("LayoutLMForQuestionAnswering", "document-question-answering", "out.start.probs"),
+        ("LlavaForConditionalGeneration", "image-text-to-text", "probabilities of each token of the output"),
+        ("PatchTSTForClassification", None, "probabilities of the classes"),
+        ("PatchTSTForRegression", None, "its standard deviation"),
+        ("T5ForConditionalGeneration", "text2text-generation", "with decoder_input_ids"),
+        ("VideoMAEForVideoClassification", "video-classification", "probabilities of the classes"),
+        ("WhisperForConditionalGeneration", "automatic-speech-recognition", "with decoder_input_ids"),
+    ],
+)
+def test_inputs_of_other_tasks_are_left_to_the_reader(tmp_path, name, tag, told):
+    write(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": [name]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for file in ("tokenizer_config.json", "preprocessor_config.json"):
+        (tmp_path / file).write_text("{}")
+    card = card_of(tmp_path)
+    assert card.data.pipeline_tag == tag and told in card.text
+    assert "inputs = ..." in card.text and "pipeline(" not in card.text and "Auto" not in card.text
+    assert f"from transformers import {name}" in card.text
+
+
+def test_an_adapter_of_a_language_model_has_a_base_without_classes(tmp_path):
+    torch.manual_seed(0)
+    model = get_peft_model(tiny_gpt2(), LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
+    _, plain = code(card_of(write(tmp_path, model, PosteriorConfig())).text)
+    assert 'GPT2LMHeadModel.from_pretrained("user/base")' in plain
+
+
+def test_figures_of_tokens_say_how_many_there_were(tmp_path):
+    figures = {"predictive": {"accuracy": 0.5, "nll": 0.7, "perplexity": 2.0, "ece": 0.1}, "mean": {"perplexity": 3.0}}
+    own = Evaluation("user/data", 678, 16, 0, figures, num_terms=12345)
+    card = card_of(write(tmp_path, tiny_tagger(), evaluations=[own]))
+    text = " ".join(card.text.split())
+    assert "12,345 tokens of 678 examples; 16 draws" in text and "NLL is in nats per token" in text
+    assert "The perplexity is the exponential of the NLL. Lower is better for all but accuracy." in text
+    assert "Figures are means over all tokens that have a label" in text
+    assert tables(card.text)[0][0] == ["", "accuracy", "NLL", "perplexity", "ECE"]
+    assert {(r.metric_type, r.metric_value) for r in card.data.eval_results if r.metric_type == "perplexity"} == {
+        ("perplexity", 2.0), ("perplexity", 3.0)
+    }  # fmt: skip
+    assert "perplexity" in card.data.to_dict()["metrics"]
+    text = " ".join(card_of(write(tmp_path, tiny_vit(), evaluations=[evaluation()])).text.split())
+    assert "60 examples; 2 draws" in text and "nats per example" in text and "perplexity" not in text
 
 
 @pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
@@ -353,10 +473,11 @@ def test_a_text_classifier_gets_its_tokenizer(tmp_path):
     write(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": ["BertForSequenceClassification"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "tokenizer" not in card_of(tmp_path).text
+    assert "Tokenizer" not in card_of(tmp_path).text
     (tmp_path / "tokenizer_config.json").write_text("{}")
     card = card_of(tmp_path, repo_id="me/tiny")
-    assert 'AutoTokenizer.from_pretrained("me/tiny")' in card.text
+    assert 'processor = AutoTokenizer.from_pretrained("me/tiny")' in card.text
+    assert 'pipeline("bayesian-text-classification", model="me/tiny")' in card.text
     assert 'pipeline("text-classification", model="me/tiny")' in card.text
     assert card.data.pipeline_tag == "text-classification"
 

@@ -72,8 +72,8 @@ def test_what_it_forecasts_is_told(tmp_path):
 
 
 def test_a_forecaster_that_was_not_measured_says_so(tmp_path):
-    text = card_of(write(tmp_path, figures=None)).text
-    assert "`hf_scorevi.evaluation.evaluate(model, dataset)` does it" in text
+    text = card_of(write(tmp_path, figures=None), repo_id="me/rivers").text
+    assert "`hf-scorevi evaluate me/rivers --dataset … --update-card` does it" in text
     assert "Whether the intervals can be relied on has not been measured" in text
     assert "](coverage.png)" not in text and not (tmp_path / "coverage.png").exists()
 

@@ -105,6 +105,7 @@ def test_figures_are_found_in_the_results_of_evaluations():
     for name in ("crps", "eval_crps", "mean_crps", "eval_mean_crps", "test_mean_crps"):
         assert find_figure(name) is FIGURES["crps"]
     assert find_figure("eval_mean_width") is FIGURES["mean_width"]
+    assert find_figure("eval_mean_perplexity").greater_is_better is False
     assert find_figure("eval_coverage_90").greater_is_better is None
     assert find_figure("eval_night_mean_nll", ["day", "night"]) is FIGURES["nll"]
     for name in ("my_nll", "eval_night_nll", "loss", "neg_mse", "", "f1", "ece_bins"):

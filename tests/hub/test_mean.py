@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, GenerationConfig, GPT2Config, GPT2ForSe
 
 from hf_scorevi import BayesianModel, PosteriorCheckpointError, PosteriorConfig
 from hf_scorevi.hub import StoredPosterior, load_mean, read_base_config, save_posterior
-from hf_scorevi.hub.models import read_model_config
+from hf_scorevi.hub.model_config import read_model_config
 from hf_scorevi.hub.untrusted import sha256
 from hf_scorevi.posterior import Posterior, select_parameters
 from tests.hub_server import HubServer, online

@@ -1,5 +1,5 @@
 """
-Building the model that a checkpoint holds the mean of, without executing anything from it.
+Loading the mean of a posterior: building the model that a checkpoint holds, without executing anything from it.
 
 The libraries get configurations and tensors that were read and checked here. They look into a folder for nothing but
 an adapter's one file of weights, since there is much that they would take up from there: code, pickles, other models.
@@ -8,17 +8,16 @@ an adapter's one file of weights, since there is much that they would take up fr
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
-from transformers import CONFIG_MAPPING, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from .. import models as own_models  # which tells transformers of them
+from .. import models as own_models
 from ..errors import PosteriorCheckpointError
 from .adapter_config import ADAPTERS, only_stored_modules, read_adapter_config
 from .base_checks import check_base, restore_base, stored_base
@@ -29,30 +28,13 @@ from .files import is_there, remedy
 from .keys import keys_of
 from .loading import ADAPTER_NAME, base_record, read_config
 from .mean_weights import load_weights, require_finite
+from .model_config import FEW, OWN_BASE, build_config
 from .network import without_network
 from .untrusted import StoredTensors, at_most, read_json, reading, short
 
-__all__ = ["ADAPTERS", "load_mean", "read_base_config", "read_model_config"]
+__all__ = ["ADAPTERS", "load_mean"]
 
 logger = logging.get_logger(__name__)
-
-# What a configuration counts is no more than its model has weights, or than this, if those are not at hand. Of labels
-# and layers it makes lists at once.
-_FEW, _MOST = 100_000, 10_000_000
-_COUNTS = ("num", "layer", "label", "depth", "head", "size", "dim", "channel", "expert")
-# What names code, in a repository or as a kernel on the Hub, or how to compute: for who reads a model to say.
-_CODE = {
-    "auto_map",
-    "custom_pipelines",
-    "fusion_config",
-    "distributed_config",
-    "transformers_weights",
-    "checkpoint_path",
-}
-_KERNELS = "implementation"  # in the keys of those for attention and experts, of which transformers has several
-# What timm takes for the name of a repository or a folder, in the place of an architecture.
-_ELSEWHERE = re.compile(r"(hf[-_]?hub|local[-_]?dir):", re.IGNORECASE)
-_OWN_BASE = "give BayesianModel.from_pretrained(..., base_model=model)"
 
 
 def load_mean(
@@ -62,7 +44,7 @@ def load_mean(
     base_kwargs: dict[str, Any] | None = None,
 ) -> nn.Module:
     """
-    The model in `folder` in float32: a transformers model, or an adapter over its base.
+    Return the model in `folder` in float32: a transformers model, or an adapter over its base.
 
     Args:
         folder: with the mean's own files.
@@ -100,7 +82,7 @@ def _load_whole(folder: Path, weights: StoredTensors, kwargs: dict[str, Any]) ->
     path = folder / "config.json"
     if not is_there(path) and (own := _own_module(folder)):
         raise PosteriorCheckpointError(f"{path} is missing: {own}")
-    config = _build_config(read_json(path), path, max(_FEW, weights.numbers))
+    config = build_config(read_json(path), path, max(FEW, weights.numbers))
     model, missing = _build(config, weights, path, folder, kwargs)
     if missing:
         raise PosteriorCheckpointError(
@@ -108,61 +90,6 @@ def _load_whole(folder: Path, weights: StoredTensors, kwargs: dict[str, Any]) ->
             f"describes, e.g. {missing[0]!r}. {remedy(path)}"
         )
     return model
-
-
-def read_base_config(folder: str | os.PathLike[str]) -> PreTrainedConfig | None:
-    """The configuration of the model that the adapter in `folder` belongs to, or `None` if it is not recorded."""
-    values = read_config(Path(folder)).get("base_config")
-    return None if values is None else _build_config(values, Path(folder) / POSTERIOR_CONFIG_NAME, _MOST, True)
-
-
-def read_model_config(path: Path) -> PreTrainedConfig:
-    """The configuration in a model's `config.json`."""
-    return _build_config(read_json(path), path, _MOST, True)
-
-
-def _build_config(values: Any, path: Path, most: int, quantised: bool = False) -> PreTrainedConfig:
-    """
-    The transformers configuration that `values`, read from `path`, describe. Unlike `AutoConfig.from_pretrained` it
-    never asks whether to run code from the checkpoint: what transformers does not have is an error.
-
-    Args:
-        most: that anything may be counted.
-        quantised: whether the model may be, by bitsandbytes, which needs nothing but its weights.
-    """
-
-    def cleaned(value: Any, key: str) -> Any:
-        if key == "quantization_config" and value and not (quantised and value["quant_method"] == "bitsandbytes"):
-            raise PosteriorCheckpointError(
-                f"{path} asks for the quantisation {short(value)}. Only the base of an adapter can be quantised, and "
-                f"only by bitsandbytes; for another, {_OWN_BASE}."
-            )
-        if isinstance(value, dict):
-            return {
-                name: cleaned(own, name) for name, own in value.items() if name not in _CODE and _KERNELS not in name
-            }
-        if isinstance(value, list):
-            return [cleaned(own, key) for own in value]
-        if isinstance(value, str) and _ELSEWHERE.match(value):
-            raise PosteriorCheckpointError(
-                f"{path} has {short(key)} = {short(value)}, a model from elsewhere. A model is built from its own "
-                "checkpoint alone."
-            )
-        if isinstance(value, int | float) and abs(value) > most and any(part in key for part in _COUNTS):
-            raise PosteriorCheckpointError(f"{path} has {short(key)} = {value}, which cannot be right.")
-        return value
-
-    with reading(path), without_network(path):
-        if (kind := values["model_type"]) not in CONFIG_MAPPING:
-            raise PosteriorCheckpointError(
-                f"{path} names the model type {short(kind)}, which transformers {transformers.__version__} does not "
-                "have. Code from a checkpoint is never executed. If you have its class, build a model of it and give "
-                "BayesianModel.from_pretrained(..., base_model=model)."
-            )
-        names = values.get("architectures") or []
-        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise TypeError(f"architectures are {names!r}, where names of classes belong")
-        return CONFIG_MAPPING[kind].from_dict(cleaned(values, ""))
 
 
 def _build(
@@ -174,7 +101,8 @@ def _build(
     packed: int = 2,
 ) -> tuple[PreTrainedModel, list[str]]:
     """
-    The model that `config`, read from `path`, describes, and the names of its tensors that `weights` do not have.
+    Return the model that `config`, read from `path`, describes, and the names of its tensors that `weights` do not
+    have.
 
     Args:
         folder: which may have settings for generation.
@@ -199,7 +127,9 @@ def _no_larger_than(weights: StoredTensors, path: Path, times: int = 2) -> Any:
 
 
 def _model_class(config: PreTrainedConfig, path: Path) -> type[PreTrainedModel]:
-    """The class of transformers, or of our own, that `config.architectures` names; never code from the checkpoint."""
+    """
+    Return the class of transformers, or of our own, that `config.architectures` names; never code from the checkpoint.
+    """
     with reading(path):
         name = config.architectures[0] if config.architectures else None
         homes = (transformers, own_models.koopa)
@@ -245,14 +175,14 @@ def _load_adapter(
 
 
 def _origin(adapter: dict[str, Any], record: BaseRecord | None) -> str:
-    """What the adapter's base is called, as far as that is recorded."""
+    """Return what the adapter's base is called, as far as that is recorded."""
     name, commit = adapter.get("base_model_name_or_path"), record.commit if record is not None else None
     revision = commit or adapter.get("revision")
     return f"{short(name)}{f' at revision {short(revision)}' if revision else ''}" if name else ""
 
 
 def _own_module(folder: Path) -> str:
-    """What to do about a checkpoint of a module that is not one of transformers', if it says that it is."""
+    """Say what to do about a checkpoint of a module that is not one of transformers', if it says that it is."""
     name = read_config(folder).get("module")
     if name is None:
         return ""
@@ -270,29 +200,29 @@ def _load_base(
     kwargs: dict[str, Any],
     where: dict[str, Any],
 ) -> nn.Module:
-    """The model that an adapter was trained on, with its head's classes, rounded and quantised as it was."""
+    """Load the model that an adapter was trained on, with its head's classes, rounded and quantised as it was."""
     path = folder / POSTERIOR_CONFIG_NAME
     values, name = contents.get("base_config"), adapter.get("base_model_name_or_path")
     if own := _own_module(folder):
         raise PosteriorCheckpointError(f"The base of the adapter in {folder} cannot be built: {own}")
     if values is not None and record is not None and not record.weights:  # all of it lies beside the adapter
         stored = stored_base(folder)
-        config = _build_config(values, path, max(_FEW, stored.numbers))
+        config = build_config(values, path, max(FEW, stored.numbers))
         model, lost = _build_empty(config, stored, path, kwargs | {"dtype": config.dtype or torch.float32})
         check_base(model, record, folder, f"The base model in {folder}", remedy(folder / BASE_NAME), lost)
         return model
     if values is None or not name:
-        raise PosteriorCheckpointError(f"{folder} does not say which model its adapter belongs to; {_OWN_BASE}.")
+        raise PosteriorCheckpointError(f"{folder} does not say which model its adapter belongs to; {OWN_BASE}.")
     revision = adapter.get("revision") or "main"
     if not isinstance(name, str) or "://" in name or name.startswith(("//", "\\\\")) or ".." in str(revision):
         raise PosteriorCheckpointError(
             f"The adapter in {folder} names the base model {short(name)} at {short(revision)}, which is neither a "
-            f"folder nor a repository of the Hub; {_OWN_BASE}."
+            f"folder nor a repository of the Hub; {OWN_BASE}."
         )
     commit = record.commit if record is not None else None
     found, files = _fetch_recorded(folder, name, str(revision), commit, where)
     weights = StoredTensors(files)
-    config = _build_config(values, path, max(_FEW, weights.numbers), quantised=True)
+    config = build_config(values, path, max(FEW, weights.numbers), quantised=True)
     kwargs = kwargs | {"dtype": config.dtype or torch.float32, "ignore_mismatched_sizes": True}
     if hasattr(config, "quantization_config") and not read_json(found / "config.json").get("quantization_config"):
         # It was quantised while loading; left in the configuration it would mean that its file is.
@@ -311,7 +241,9 @@ def _load_base(
 def _fetch_recorded(
     folder: Path, name: str, revision: str, commit: str | None, where: dict[str, Any]
 ) -> tuple[Path, list[Path]]:
-    """The base at the commit that it had in training, or, if that is not to be had, at the revision that is named."""
+    """
+    Fetch the base at the commit that it had in training, or, if that is not to be had, at the revision that is named.
+    """
     if commit is not None and not os.path.isdir(name):
         try:
             return fetch_base(name, commit, where)
@@ -322,7 +254,7 @@ def _fetch_recorded(
     except PosteriorCheckpointError as error:
         raise PosteriorCheckpointError(
             f"The base model that the adapter in {folder} names cannot be read: {error} To put it on another, "
-            f"{_OWN_BASE}."
+            f"{OWN_BASE}."
         ) from error
 
 
