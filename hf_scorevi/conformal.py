@@ -131,7 +131,7 @@ def fit_conformal(
         raise ValueError(f"coverage must be between 0 and 1, not {coverage!r}: 0.9 for nine sets in ten")
     table, targets = check_probabilities(probabilities, labels)
     rank = _rank(len(table), coverage)
-    # Another stream than that of the same seed in predict_sets, whose numbers must not be these.
+    # [1, seed]: predict_sets with the same seed must not draw the same numbers.
     uniforms = np.random.default_rng([1, seed]).random(len(table))
     scores = np.empty(len(table))
     for rows in row_chunks(*table.shape):

@@ -1,4 +1,4 @@
-"""Checks of values from JSON that anybody may have written. Each names the field and the value in its ValueError."""
+"""Checks of untrusted values from JSON. The ValueError of each names the field and the value."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def short(value: object, most: int = 300) -> str:
     """Return a value, or an error about one, as printable text on one line of at most `most` characters."""
     try:
         text = " ".join(str(value).split()) if isinstance(value, BaseException) else repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in a list …
+    except (ValueError, RecursionError):  # a number of thousands of digits, or deeply nested lists
         return "a value too long to show"
     text = "".join(c if c.isprintable() else "�" for c in text[: most + 1])
     return text if len(text) <= most else text[:most] + "…"
 
 
 def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
-    """Return whether `value` is a finite number from `least` to `most`. A truth value is none."""
+    """Return whether `value` is a finite number from `least` to `most`. A boolean is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= sys.float_info.max and least <= value <= most
 
 
 def is_whole(value: Any, least: int = 0, most: int = 2**63 - 1) -> bool:
-    """Return whether `value` is an int from `least` to `most`. A truth value is none."""
+    """Return whether `value` is an int from `least` to `most`. A boolean is not one."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 

@@ -1,4 +1,4 @@
-"""Numbers that a user gives, checked, and made Python's own: numpy's and torch's cannot be written as JSON."""
+"""Checks of numbers that a user passes, and their conversion to Python's types, which JSON can store."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from .json_values import short
 
 __all__ = ["MOST_EXACT", "plain", "real_number", "whole_number"]
 
-# Up to here every whole number is one of float64 too, so that any reader of JSON gets it back.
+# Up to here float64 holds every whole number exactly, so any reader of JSON restores it.
 MOST_EXACT = 2**53
 
 
 def plain(value: Any) -> Any:
-    """A scalar of numpy's or torch's as Python's; everything else as it is."""
+    """Return a numpy or torch scalar as a Python number; return everything else unchanged."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def whole_number(name: str, value: Any, least: int = 1, most: int = MOST_EXACT, otherwise: str = "") -> int:
     """
-    `value` as an int; text that reads as one counts, as from a command line.
+    Return `value` as an int; text that reads as a whole number counts, as from a command line.
 
     Args:
-        otherwise: what else may be given, for the message: " or 'auto'".
+        otherwise: what else is allowed, for the message: " or 'auto'".
 
     Raises:
         InputError: it is no whole number from `least` to `most`; the message begins with `name`.
@@ -41,7 +41,7 @@ def whole_number(name: str, value: Any, least: int = 1, most: int = MOST_EXACT, 
 
 def real_number(name: str, value: Any, least: float, most: float, otherwise: str = "") -> float:
     """
-    `value` as a float; text that reads as one counts, as from a command line.
+    Return `value` as a float; text that reads as a number counts, as from a command line.
 
     Raises:
         InputError: it is no number from `least`, which for a small positive one means positive, to `most`; the message
@@ -57,7 +57,7 @@ def real_number(name: str, value: Any, least: float, most: float, otherwise: str
 
 
 def _number(value: Any) -> int | float | None:
-    """A finite number, or `None` for anything else: a truth value is none."""
+    """Return a finite number, or `None` for anything else, booleans included."""
     value = plain(value)
     if isinstance(value, bool):
         return None

@@ -1,5 +1,5 @@
 """
-Out-of-distribution detection: scores that are higher for inputs unlike the training data, and their quality.
+Out-of-distribution detection: scores that are higher for inputs unlike the training data, and their evaluation.
 
 A `PredictiveOutput` has most scores: `entropy`, `mutual_information`, and `-probs.max(-1).values`.
 """

@@ -1,4 +1,4 @@
-"""The global random generators of Python, numpy and torch: replayed, or left as they were."""
+"""The global random generators of Python, numpy and torch: saved, restored, or left unchanged."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["RandomState", "cuda_devices", "preserved_random_state"]
 
 class RandomState:
     """
-    The state of the global random generators as it was when this was made: Python's, numpy's, and torch's of the CPU
-    and of `devices`. To read a device's waits for the device.
+    The state of the global random generators when this object was made: Python's, numpy's, and torch's of the CPU and
+    of `devices`. Reading the state of a GPU waits for it.
     """
 
     def __init__(self, *devices: torch.device) -> None:
@@ -27,7 +27,7 @@ class RandomState:
         ]
 
     def restore(self) -> None:
-        """Set the generators back to it."""
+        """Set the generators back to this state."""
         random.setstate(self._python)
         np.random.set_state(self._numpy)
         torch.set_rng_state(self._cpu)
@@ -38,11 +38,11 @@ class RandomState:
 @contextmanager
 def preserved_random_state(*devices: torch.device, seed: int | None = None) -> Iterator[None]:
     """
-    Leave the global random generators after the `with` as they were before it.
+    Restore the global random generators when the `with` block ends.
 
     Args:
         devices: whose generators are preserved besides those of the CPU.
-        seed: of all of them inside the `with`; default: they go on from where they are.
+        seed: of all of them inside the `with`; default: they keep their state.
     """
     before = RandomState(*devices)
     try:

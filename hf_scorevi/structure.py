@@ -1,4 +1,4 @@
-"""Copies of a model's structure, which share its tensors; and what modules hold beside parameters and buffers."""
+"""Copies of a model's structure that share its tensors, and a search for tensors that are not registered."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["REMEMBERING", "copy_structure", "held", "is_atom", "remove"]
 
 Path = tuple[Any, ...]
 
-# What has no parts that a copy could need of its own.
+# Types without parts that would have to be copied.
 _ATOMS = {type(None), bool, int, float, complex, str, bytes, type, range, slice, BuiltinFunctionType, ModuleType}
 _ATOMS |= {torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout}
 _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 _COPIED_FAST = {dict, OrderedDict, list, set, deque}
 _CONFIGURATIONS = (PreTrainedConfig, GenerationConfig)
 REMEMBERING = type(functools.lru_cache(lambda: None))
-# How far objects that are no modules are looked into, and up to which length what they hold.
+# Objects other than modules are searched to this depth, and containers up to this length.
 _DEPTH, _LENGTH = 3, 10_000
-# Of every module: what it has registered, and hooks.
+# Attributes of every module: what it has registered, and hooks.
 _REGISTERED = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 
 
 def copy_structure(model: nn.Module, memo: dict[int, Any]) -> Any:
     """
-    A model of the same structure with its own modules, and its own containers and objects that modules hold. Bound
-    methods, partial functions and closures that lead to a module lead to its copy.
+    Return a model of the same structure whose tensors are shared but whose modules, and the containers and objects
+    that they hold, are copies. Bound methods, partial functions and closures that refer to a module refer to its copy.
 
     Args:
-        memo: what takes the place of which tensors, by their `id`; all others are shared. Gets the copies of all else.
+        memo: replacements of tensors, by the `id` of the original; all other tensors are shared. Copies are added.
 
     Raises:
         ValueError: a tensor to be replaced is held by a module that `torch.jit` has compiled.
@@ -51,7 +51,7 @@ class _Copier:
         self._replaced = set(memo)
 
     def value(self, value: Any, own: bool, depth: int) -> Any:
-        """`own`: whether a container or object is copied in any case, or only if something in it is."""
+        """Return a copy of `value`, or `value` itself. `own`: copy a container or object even if nothing in it is."""
         kind = type(value)
         if kind in _ATOMS or isinstance(value, _CONFIGURATIONS):
             return value
@@ -113,7 +113,7 @@ class _Copier:
             elif key in ("_parameters", "_buffers"):
                 attributes[key] = {name: memo.get(id(tensor), tensor) for name, tensor in value.items()}
             else:
-                # What collects things in hooks stays one object.
+                # An object that hooks collect results in is shared, not copied.
                 attributes[key] = self.value(value, True, 0 if key in _REGISTERED else _DEPTH)
         return new
 
@@ -147,7 +147,7 @@ class _Copier:
         defaults = function.__defaults__, function.__kwdefaults__, vars(function)
         if not cells and not any(defaults):
             return function
-        self._memo[id(function)] = function  # it may lead to itself
+        self._memo[id(function)] = function  # it may refer to itself
         contents = [_content(cell) for cell in cells]
         inner = [self.value(content, False, depth) for content in contents]
         own = [self.value(part, False, depth) for part in defaults]
@@ -164,7 +164,7 @@ class _Copier:
         attributes = _attributes(value)
         if not attributes or not depth:
             return value
-        new = self._memo[id(value)] = _shallow(value) if own else value  # it may lead to itself
+        new = self._memo[id(value)] = _shallow(value) if own else value  # it may refer to itself
         changed = {}
         for key, item in attributes.items():
             found = self.value(item, own and isinstance(item, _CONTAINERS), depth - 1)
@@ -189,18 +189,18 @@ def _shallow(value: Any) -> Any:
         return value
     try:
         return copy.copy(value)
-    except Exception:  # of a foreign object that will not be copied
+    except Exception:  # an object of another library that cannot be copied
         return value
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """Of an object that is none of those with a way of their own to be copied."""
+    """Return the attributes of an object that has no special way of being copied."""
     found = getattr(value, "__dict__", None)
     return found if isinstance(found, dict) and not isinstance(value, type | FunctionType) else {}
 
 
 def is_atom(value: Any) -> bool:
-    """Whether it has no parts, so that it is what it equals."""
+    """Return whether a value has no parts, so that comparing it by `==` is enough."""
     return type(value) in _ATOMS
 
 
@@ -213,8 +213,8 @@ def _content(cell: CellType) -> Any:
 
 def held(model: nn.Module) -> Iterator[tuple[Path, Any]]:
     """
-    What modules hold beside what they have registered, containers and objects taken apart; each with its path, the
-    module's name to begin with.
+    Yield the tensors and other values that modules hold without having registered them, containers and objects taken
+    apart; each with its path, which begins with the module's name.
     """
     for name, module in model.named_modules():
         for key, value in vars(module).items():
@@ -244,7 +244,7 @@ def _parts(path: Path, value: Any, depth: int) -> Iterator[tuple[Path, Any]]:
 
 
 def remove(model: nn.Module, path: Path) -> None:
-    """Take out what `held` has found there, of a dictionary or list with its place, of others by `None`."""
+    """Remove a value that `held` has yielded: delete the entry of a dictionary or list, set an attribute to `None`."""
     holder: Any = model.get_submodule(path[0])
     for key in path[1:-1]:
         holder = holder[key] if isinstance(holder, dict | list | tuple | deque) else vars(holder)[key]

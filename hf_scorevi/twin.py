@@ -1,7 +1,7 @@
 """
-Twins: models of the same structure that share the weights of another, all but some, which are their own.
+Twins: models of the same structure as another, which share its weights except some that they replace.
 
-Draws stand in a twin's weights, so that nothing that reads the model, another thread or a copy say, can meet one.
+Posterior draws are written into a twin, never into the model itself: another thread, or a copy, sees only the mean.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["Folded", "Kept", "Twin", "Twins", "derive_anew", "require_weights"]
 
 class Kept:
     """
-    Where modules of a model hold tensors that are neither parameters nor buffers, when this is made: constants.
+    A record of where the modules of a model hold tensors that are neither parameters nor buffers: constants.
 
-    Tensors that they have put elsewhere since, in a forward pass say, may derive from weights: twins have none.
+    Tensors that they store elsewhere later, in a forward pass for instance, may depend on weights, so twins omit them.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -36,9 +36,9 @@ class Kept:
                 self._tensors.add(path)
 
     def drop_later(self, model: nn.Module) -> None:
-        """Take them out of a twin."""
+        """Remove the later tensors from a twin."""
         later = [path for path, value in held(model) if isinstance(value, Tensor) and path not in self._tensors]
-        for path in reversed(later):  # so that positions in a list stay right
+        for path in reversed(later):  # so that positions in a list stay valid
             remove(model, path)
             if len(path) == 2 and path not in self._names:
                 del vars(model.get_submodule(path[0]))[path[1]]
@@ -47,10 +47,10 @@ class Kept:
 class Twin:
     """
     Args:
-        model: stays as it is, whatever becomes of the twin.
-        own: what takes the place of which tensors of the model, by their `id`. All others are shared, but for batch
+        model: is not changed, whatever happens to the twin.
+        own: replacements of tensors of the model, by the `id` of the original. All others are shared, but for batch
             normalisation's statistics.
-        kept: the tensors that modules hold besides and that are no traces of passes.
+        kept: the constants among the other tensors that modules hold.
         evaluate: put the twin into evaluation mode; default: each module is in its original's.
 
     Attributes:
@@ -83,7 +83,10 @@ class Twin:
         self._before: list[Any] | None = None
 
     def fold(self) -> nn.Module:
-        """The model, once its weights are in place: what it derives from them in evaluation mode comes from these."""
+        """
+        Return the twin once its weights are in place, with everything recomputed that modules derive from weights in
+        evaluation mode.
+        """
         for module in self._folding:  # parents come before children
             module.train(self._modes[module])
         for module, training in self._modes.items():
@@ -91,16 +94,16 @@ class Twin:
         return self.model
 
     def watch(self) -> None:
-        """What passes leave in the modules from now on is noticed by `leaves_traces`."""
+        """Start to watch for changes that forward passes make to what the modules hold; see `leaves_traces`."""
         self._before = None if self._lasting else _traces(self.model)
 
     def leaves_traces(self) -> bool:
-        """Whether passes have left anything since `watch`, or may have where it cannot be seen."""
+        """Return whether passes may have changed what the modules hold since `watch`."""
         return self._lasting or self._before != _traces(self.model)
 
 
 class Folded(nn.Module):
-    """A twin whose modules derive what they keep anew in every call, from the weights that they have in it."""
+    """A twin whose modules recompute in every call what they derive from weights."""
 
     def __init__(self, twin: Twin) -> None:
         super().__init__()
@@ -130,10 +133,10 @@ class Twins:
     @torch.no_grad()
     def drawn(self, seed: int, scale: float, last: bool = False) -> nn.Module:
         """
-        The model with the weights of a draw, in the place of the one before.
+        Return the model with the weights of a draw, which replace those of the previous draw.
 
         Args:
-            last: whether no other follows.
+            last: whether this is the last draw.
         """
         posterior, twin = self._posterior, self._twin
         if twin is not None and self._fresh is None:
@@ -144,7 +147,7 @@ class Twins:
             own = {id(p): value for p, value in zip(posterior.params, self._own, strict=True)}
             twin = Twin(self._model, own, self._kept, self._evaluate)
         posterior.draw_(self._own, seed, scale)
-        torch.clear_autocast_cache()  # or a surrounding autocast would go on with the weights of the draw before
+        torch.clear_autocast_cache()  # or a surrounding autocast would use the previous draw's weights
         model = twin.fold()
         if self._twin is None and not last:
             twin.watch()
@@ -153,7 +156,7 @@ class Twins:
 
 
 def derive_anew(model: nn.Module) -> None:
-    """What modules derive in evaluation mode and give up in training, they derive again from their present weights."""
+    """Recompute what modules derive from their weights in evaluation mode and drop in training mode."""
     modes = {module: module.training for module in model.modules()}
     folding = [module for module in modes if _folds(type(module))]
     for mode in (True, None):
@@ -165,8 +168,10 @@ def derive_anew(model: nn.Module) -> None:
 
 def require_weights(model: nn.Module, posterior: Posterior) -> None:
     """
+    Check that the model uses the weights that the posterior is over.
+
     Raises:
-        ValueError: the posterior is over weights that the model does not use (any more).
+        ValueError: it does not use some of them (any more).
     """
     present = {id(p) for p in model.parameters()}
     missing = [name for name, p in zip(posterior.names, posterior.params, strict=True) if id(p) not in present]
@@ -184,12 +189,12 @@ def require_weights(model: nn.Module, posterior: Posterior) -> None:
 
 def _copied(parameter: Tensor, value: Tensor) -> nn.Parameter:
     own = nn.Parameter(value.detach().clone(), parameter.requires_grad)
-    vars(own).update(vars(parameter))  # what others have noted on it
+    vars(own).update(vars(parameter))  # attributes that other code has set on it
     return own
 
 
 def _traces(model: nn.Module) -> list[Any]:
-    """What modules hold, such that it compares equal as long as they hold the same."""
+    """Return what modules hold, in a form that compares equal as long as they hold the same."""
     return [(path, _mark(value)) for path, value in held(model)]
 
 
@@ -200,12 +205,12 @@ def _mark(value: Any) -> Any:
 
 
 def _folds(kind: type[nn.Module]) -> bool:
-    """Whether modules of this class do something of their own when they change between training and evaluation."""
+    """Return whether modules of this class act when they change between training and evaluation."""
     return kind.train not in (nn.Module.train, PreTrainedModel.train)
 
 
 @functools.lru_cache(maxsize=1024)
 def _remembers(kind: Hashable) -> bool:
-    """Whether a method's results are remembered outside modules of this class."""
+    """Return whether a method's results are cached outside modules of this class."""
     bases = getattr(kind, "__mro__", ())
     return any(isinstance(value, REMEMBERING) for base in bases for value in vars(base).values())

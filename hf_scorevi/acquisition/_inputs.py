@@ -24,7 +24,7 @@ def checked(probabilities: Tensor) -> Tensor:
 
 
 def check_k(k: int, num_examples: int) -> None:
-    """Raise a ValueError unless so many of the examples can be chosen."""
+    """Raise a ValueError unless k examples can be chosen."""
     if not 1 <= k <= num_examples:
         raise ValueError(f"k must be 1 to the number of examples, {num_examples}, not {k!r}.")
 

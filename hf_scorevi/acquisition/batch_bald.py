@@ -18,7 +18,7 @@ def batch_bald(samples: Tensor, k: int, max_configurations: int = 4096, seed: in
 
     The sum of `bald` over a batch counts twice what two labels have in common; here each example is scored by the
     information that it adds to those already chosen. The mean over the labels of these is exact as long as they have
-    at most `max_configurations` combinations of labels; after that it is over so many sampled combinations.
+    at most `max_configurations` combinations of labels; after that it is over that number of sampled combinations.
 
     The information from S draws is at most ln S nats: near that every further choice is arbitrary, and more draws are
     needed. Time grows with k · max_configurations · S · B · K, memory with max_configurations · (S + K).

@@ -1,5 +1,6 @@
 """
-A normalising flow as q, by the objective of arXiv 2602.05873 and gradient steps: what its "richer families" ask for.
+A normalising flow as q, fitted by gradient steps on the objective of arXiv 2602.05873, which asks for "richer
+families".
 
     mean_b ‖∇log q(θ_b) − ŝ_b‖²_W + 4κ mean_b [log q_t(θ_b) − log q(θ_b)],      θ_b ~ q_t,  W = Var q_t by coordinate
 
@@ -136,7 +137,7 @@ def _run(
     seed: int,
     progress: bool,
 ) -> str:
-    """The steps; the flow is moved in place. Returns the message."""
+    """Take the steps, which change the flow in place, and return the message."""
     flow, scale = result.flow, result.scale
     outer = max_evaluations // batch_size
     adam = torch.optim.Adam(flow.parameters(), lr=learning_rate)

@@ -1,5 +1,5 @@
 """
-Models that transformers lacks, made as its own are. Importing this package registers them with its Auto classes.
+Models that transformers lacks, written like its own. Importing this package registers them with its Auto classes.
 """
 
 from transformers import AutoConfig, AutoModel, AutoModelForTimeSeriesPrediction

@@ -1,4 +1,4 @@
-"""What the pictures of several models share: named predictions, and rates with their intervals."""
+"""Shared parts of plots of several models: named predictions, and rates with their intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Where in its model a tensor stands, as far as the names tell."""
+"""The place of a tensor in its model, as far as its name shows it."""
 
 import re
 from collections import Counter
@@ -28,10 +28,10 @@ def plain(name: str) -> str:
 
 
 def runs(names: Sequence[str]) -> list[Run]:
-    """Find the names' blocks: "vit.layers.3.mlp.fc1.weight" stands in the block 3 of the stem "layers".
+    """Find the names' blocks: "vit.layers.3.mlp.fc1.weight" is in block 3 of the stem "layers".
 
     A block is the first number in a name; the second, as in "stages.0.layers.2", if there are few of the first.
-    A stem's label is as short as tells it from the others. Tensors outside of blocks have that of their module.
+    A stem's label is the shortest that is unique. Tensors outside blocks have the label of their module.
     """
     parts = [plain(name).split(".") for name in names]
     blocks = [_block(path, 1) for path in parts]
@@ -60,7 +60,7 @@ def runs(names: Sequence[str]) -> list[Run]:
 
 
 def _block(path: Sequence[str], depth: int) -> tuple[str, ...]:
-    """The path up to its number of that depth, of those with one word between; () if it has none."""
+    """Return the path up to the number of that depth, if one word separates the numbers; () if there is none."""
     numbers = [i for i, part in enumerate(path[:-1]) if part.isdecimal()]
     if len(numbers) < depth or (depth == 2 and numbers[1] != numbers[0] + 2):
         return ()
@@ -68,7 +68,9 @@ def _block(path: Sequence[str], depth: int) -> tuple[str, ...]:
 
 
 def _finer(parts: Sequence[Sequence[str]], blocks: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The blocks within `blocks`, of one stem in each: what else is in it goes to the one before, or after if none."""
+    """
+    Return the blocks within `blocks`, each of one stem; tensors between them join the block before, or else the next.
+    """
     finer = [_block(path, 2) for path in parts]
     counts = Counter(inner[:-1] for inner in finer if inner)
     largest: dict[tuple[str, ...], int] = {}
@@ -93,7 +95,7 @@ def _has_number(stem: Sequence[str]) -> bool:
 
 
 def _labels(stems: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """The shortest endings that tell the stems apart; of "stages.0.layers", "stages.0"."""
+    """Return the shortest endings that distinguish the stems; for "stages.0.layers", "stages.0"."""
     named = {stem: stem[:-1] if len(stem) > 1 and stem[-2].isdecimal() else stem for stem in stems}
     for length in range(1, max((len(path) for path in named.values()), default=0) + 1):
         labels = {stem: _ending(path, length) for stem, path in named.items()}
@@ -109,7 +111,9 @@ def _ending(path: Sequence[str], length: int) -> str:
 
 
 def _module(path: Sequence[str], prefixes: set[str]) -> str:
-    """The outermost module below the base model, whose name starts the blocks' names; the name of a bare tensor."""
+    """
+    Return the outermost module below the base model, whose name begins the blocks' names; the name of a bare tensor.
+    """
     return path[1] if path[0] in prefixes and len(path) > 2 else path[0]
 
 

@@ -1,4 +1,4 @@
-"""What all pictures have in common: colours, a bare frame, and a legend that covers nothing."""
+"""Shared style of all plots: colours, a bare frame, and a legend that covers nothing."""
 
 from typing import TYPE_CHECKING
 

@@ -109,7 +109,7 @@ def _points(run: Sequence[Figures], metric: str) -> list[tuple[float, float]]:
 
 
 def _number_draws(axes: "Axes", draws: Sequence[int]) -> None:
-    """A logarithmic axis with ticks at powers of two, at most eight."""
+    """Set a logarithmic axis with ticks at powers of two, at most eight."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log", base=2)

@@ -49,7 +49,7 @@ def posterior_diagram(figures: Sequence[tuple[str, float | None, int]], title: s
 
     Left of (below) the dashed line σ is smaller than the weights: the data determine them, the better the further. On
     it and beyond, not even their signs are certain. Up to 40 tensors have a line each, with their names and numbers of
-    weights; more stand in the model's order, with the numbers of their layers.
+    weights; more are drawn in the model's order, with the numbers of their layers.
 
     A ratio above 100, weights that are nearly zero, lies on the edge of the picture. Tensors without a ratio, which
     are zero, and those without σ are left out. A note below the picture counts both.
@@ -148,7 +148,7 @@ def _scale(axes: "Axes", values: Sequence[float], named: bool) -> None:
 
 
 def _name_lines(axes: "Axes", tensors: Sequence[_Tensor]) -> None:
-    """The tensors' names on the left, their numbers of weights on the right, the first above."""
+    """Write the tensors' names on the left and their numbers of weights on the right, from the top."""
     names = shortened([plain(tensor.name) for tensor in tensors], limit=44, longest=56)
     axes.set_yticks(range(len(tensors)), names, fontsize=8.5, parse_math=False)
     axes.set_ylim(len(tensors) - 0.4, -0.6)
@@ -162,7 +162,10 @@ def _name_lines(axes: "Axes", tensors: Sequence[_Tensor]) -> None:
 
 
 def _beside(axes: "Axes", text: str, at: tuple[float, float], vertical: str, offset: tuple[float, float]) -> None:
-    """Right-aligned text beside the axes: `at` in parts of their width and in lines, and from there in points."""
+    """
+    Write right-aligned text beside the axes. `at`: the place as a fraction of their width, and in lines; then an
+    offset in points.
+    """
     axes.annotate(
         text,
         at,
@@ -177,7 +180,7 @@ def _beside(axes: "Axes", text: str, at: tuple[float, float], vertical: str, off
 
 
 def _number_layers(figure: "Figure", axes: "Axes", names: Sequence[str]) -> None:
-    """Stripes and numbers for blocks, and below them the names of what is numbered and of what lies outside."""
+    """Draw stripes and numbers for blocks, and below them the names of blocks and of the tensors outside them."""
     blocks = runs(names)
     axes.set_xlim(-1.5, len(names) + 0.5)
     axes.grid(axis="x", visible=False)
@@ -198,7 +201,9 @@ def _number_layers(figure: "Figure", axes: "Axes", names: Sequence[str]) -> None
 
 
 def _name_stems(axes: "Axes", blocks: Sequence[Run], height: float) -> None:
-    """A name below each run of blocks of one stem, where it covers none of a longer or a later one."""
+    """
+    Write a name below each run of blocks with one stem, where it does not cover the name of a longer or later run.
+    """
     stems: list[Run] = []
     for block in blocks:
         if stems and stems[-1].stem == block.stem:
@@ -236,7 +241,7 @@ def _middle(run: Run) -> float:
 
 
 def _in_short(number: int) -> str:
-    """1234567 -> "1.2 M weights"."""
+    """Abbreviate a number: 1234567 -> "1.2 M weights"."""
     value, unit = float(number), ""
     for larger in (" k", " M", " G"):
         if value < 999.5:

@@ -26,7 +26,7 @@ class KoopaConfig(PreTrainedConfig):
         dynamic_dim: the size of the Koopman embedding.
         hidden_dim: the width of the encoders' and decoders' hidden layers.
         hidden_layers: the linear layers of each encoder and decoder in all, at least 2.
-        num_blocks: blocks, each of which explains what those before it have left.
+        num_blocks: blocks, each of which models the residual of those before it.
         mask_spectrum: the frequencies, from 0 to L // 2, of the time-invariant part (`fit_mask_spectrum`). A model
             cannot be built without.
         dropout: after each hidden layer.

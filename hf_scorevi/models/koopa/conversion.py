@@ -19,7 +19,7 @@ _KINDS = {"inv": "invariant", "var": "variant"}
 
 def from_original_state_dict(state_dict: Mapping[str, Tensor], config: KoopaConfig) -> KoopaForPrediction:
     """
-    A model with the weights of the original, in evaluation mode, of their dtype.
+    Build a model with the weights of the original, in evaluation mode and of their dtype.
 
     Args:
         state_dict: of the original's `Model`.

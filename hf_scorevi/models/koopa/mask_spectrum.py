@@ -1,4 +1,4 @@
-"""Which frequencies of a series are its time-invariant part."""
+"""Choice of the frequencies of a series that are its time-invariant part."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ def fit_mask_spectrum(
     series: Tensor | Sequence[Tensor], context_length: int, *, spectrum_ratio: float = 0.2
 ) -> list[int]:
     """
-    The frequencies with the largest mean amplitude over all windows and channels of the training series, ascending:
-    the `mask_spectrum` of a `KoopaConfig`.
+    Return the frequencies with the largest mean amplitude over all windows and channels of the training series,
+    ascending: the `mask_spectrum` of a `KoopaConfig`.
 
     Args:
         series: of the training data alone, standardised by channel, (T, C) with T ≥ L; or several.

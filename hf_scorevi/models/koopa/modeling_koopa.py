@@ -28,12 +28,12 @@ _NORM_EPS = 1e-5  # added to the variance of a window
 @dataclass
 class KoopaModelOutput(ModelOutput):
     """
-    What `KoopaModel` gives; all but `loc` and `scale` are in the units of the normalised window.
+    The outputs of `KoopaModel`; all but `loc` and `scale` are in the units of the normalised window.
 
     Args:
         time_invariant_outputs: (B, S, C), the forecast of the dynamics that all windows share.
         time_variant_outputs: (B, S, C), that of the dynamics fitted to this window. The forecast is the sum.
-        residual: (B, L, C), what no block has explained of the context.
+        residual: (B, L, C), the part of the context that no block reconstructs.
         loc: (B, 1, C), mean of the window.
         scale: (B, 1, C), its standard deviation.
     """
@@ -48,7 +48,7 @@ class KoopaModelOutput(ModelOutput):
 @dataclass
 class KoopaForPredictionOutput(ModelOutput):
     """
-    What `KoopaForPrediction` gives.
+    The outputs of `KoopaForPrediction`.
 
     Args:
         loss: mean squared error over all elements, if there are `future_values`.
@@ -102,8 +102,8 @@ class KoopaPreTrainedModel(PreTrainedModel):
 
 class KoopaModel(KoopaPreTrainedModel):
     """
-    The blocks of Koopa, which share their encoders and decoders: each splits what is left of the window by frequency,
-    forecasts both parts by linear dynamics of an embedding, and leaves to the next what it could not reconstruct.
+    The blocks of Koopa, which share their encoders and decoders. Each splits its input by frequency, forecasts both
+    parts by linear dynamics of an embedding, and passes on what it could not reconstruct.
 
     Raises:
         ValueError: `config.mask_spectrum` is not set.
@@ -134,6 +134,8 @@ class KoopaModel(KoopaPreTrainedModel):
     @can_return_tuple
     def forward(self, past_values: Tensor) -> KoopaModelOutput:
         """
+        Forecast the future of a series.
+
         Args:
             past_values: (B, L, C), finite. Channels are best standardised over the training data.
 
@@ -211,6 +213,8 @@ class KoopaForPrediction(KoopaPreTrainedModel):
     @can_return_tuple
     def forward(self, past_values: Tensor, future_values: Tensor | None = None) -> KoopaForPredictionOutput:
         """
+        Forecast the future of a series, and compute the loss if it is known.
+
         Args:
             past_values: (B, L, C), finite. Channels are best standardised over the training data.
             future_values: (B, S, C), to compute the loss with.
