@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -202,7 +202,52 @@ class LabelsAverage:
         return scores.view(*labels.shape, len(CLASS_SCORES))
 
 
-class ClassPredictive:
+class _Tables:
+    """
+    What is kept of draws that are probabilities.
+
+    Args:
+        average: of their probabilities.
+        spread: whether `output` has the standard deviations of the logits, for which two tables more are kept.
+        samples, logits: whether `output` has each draw's probabilities and logits.
+    """
+
+    def __init__(
+        self, average: PredictiveAverage | LabelsAverage, *, spread: bool, samples: bool, logits: bool
+    ) -> None:
+        self._average = average
+        self._moments = Moments() if spread else None
+        self._samples: list[Tensor] | None = [] if samples else None
+        self._logits: list[Tensor] | None = [] if logits else None
+
+    def _keep(self, logits: Tensor, probabilities: Callable[[Tensor], Tensor]) -> None:
+        if self._moments is not None:
+            self._moments.add(logits)
+        if self._samples is not None:
+            self._samples.append(probabilities(logits.float()))
+        if self._logits is not None:
+            self._logits.append(logits.float())
+
+    @property
+    def _log_probs(self) -> Tensor:
+        return self._average.log_probs
+
+    def output(self) -> PredictiveOutput:
+        """Return the prediction, after all draws."""
+        average = self._average
+        return PredictiveOutput(
+            log_probs=self._log_probs,
+            entropy=average.entropy,
+            expected_entropy=average.expected_entropy,
+            mutual_information=average.mutual_information,
+            logit_std=None if self._moments is None else self._moments.variance.sqrt(),
+            num_samples=average.num_samples,
+            samples=None if self._samples is None else torch.stack(self._samples),
+            logits=None if self._logits is None else torch.stack(self._logits),
+        )
+
+
+class ClassPredictive(_Tables):
     """
     The predictive of one class at each place (an example, a token, a pixel), from one draw after another.
 
@@ -214,6 +259,8 @@ class ClassPredictive:
         samples, logits: whether `output` has each draw's probabilities and logits.
     """
 
+    _average: PredictiveAverage
+
     def __init__(
         self,
         temperature: float = 1.0,
@@ -224,11 +271,8 @@ class ClassPredictive:
         samples: bool = False,
         logits: bool = False,
     ) -> None:
-        self._average = PredictiveAverage(temperature)
+        super().__init__(PredictiveAverage(temperature), spread=spread, samples=samples, logits=logits)
         self._axis, self._by_term = class_axis, by_term
-        self._moments = Moments() if spread else None
-        self._samples: list[Tensor] | None = [] if samples else None
-        self._logits: list[Tensor] | None = [] if logits else None
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -238,17 +282,14 @@ class ClassPredictive:
     def add(self, logits: Tensor) -> None:
         """Take in the logits of one draw."""
         self._average.add(logits.movedim(self._axis, -1))
-        if self._moments is not None:
-            self._moments.add(logits)
-        if self._samples is not None:
-            self._samples.append(logits.float().softmax(self._axis))
-        if self._logits is not None:
-            self._logits.append(logits.float())
+        self._keep(logits, lambda table: table.softmax(self._axis))
 
     @property
     def point(self) -> Tensor:
         """The prediction in a `Trainer`'s form: the logarithms of the averaged probabilities, in the logits' shape."""
         return self._average.log_probs.movedim(-1, self._axis)
+
+    _log_probs = point
 
     def scores(self, labels: Tensor) -> Tensor:
         """
@@ -261,22 +302,8 @@ class ClassPredictive:
             return per_example_scores(self._average.log_probs, labels)
         return sum_terms(self._average.scores(labels), labels != IGNORED)
 
-    def output(self) -> PredictiveOutput:
-        """Return the prediction, after all draws."""
-        average = self._average
-        return PredictiveOutput(
-            log_probs=self.point,
-            entropy=average.entropy,
-            expected_entropy=average.expected_entropy,
-            mutual_information=average.mutual_information,
-            logit_std=None if self._moments is None else self._moments.variance.sqrt(),
-            num_samples=average.num_samples,
-            samples=None if self._samples is None else torch.stack(self._samples),
-            logits=None if self._logits is None else torch.stack(self._logits),
-        )
 
-
-class LabelsPredictive:
+class LabelsPredictive(_Tables):
     """
     The predictive of several independent yes-or-no labels an example, from one draw after another.
 
@@ -285,23 +312,15 @@ class LabelsPredictive:
     """
 
     score_names = TERM_SUMS
+    _average: LabelsAverage
 
     def __init__(self, *, spread: bool = True, samples: bool = False, logits: bool = False) -> None:
-        self._average = LabelsAverage()
-        self._moments = Moments() if spread else None
-        self._samples: list[Tensor] | None = [] if samples else None
-        self._logits: list[Tensor] | None = [] if logits else None
+        super().__init__(LabelsAverage(), spread=spread, samples=samples, logits=logits)
 
     def add(self, logits: Tensor) -> None:
         """Take in the logits of one draw, (B, labels)."""
-        logits = logits.float()
         self._average.add(logits)
-        if self._moments is not None:
-            self._moments.add(logits)
-        if self._samples is not None:
-            self._samples.append(logits.sigmoid())
-        if self._logits is not None:
-            self._logits.append(logits)
+        self._keep(logits, torch.sigmoid)
 
     @property
     def point(self) -> Tensor:
@@ -312,20 +331,6 @@ class LabelsPredictive:
         """Return the scores of each example, (B, `score_names`), each label being a term."""
         labels = labels.reshape(self._average.probs.shape)
         return sum_terms(self._average.scores(labels), labels >= 0)
-
-    def output(self) -> PredictiveOutput:
-        """Return the prediction, after all draws."""
-        average = self._average
-        return PredictiveOutput(
-            log_probs=average.log_probs,
-            entropy=average.entropy,
-            expected_entropy=average.expected_entropy,
-            mutual_information=average.mutual_information,
-            logit_std=None if self._moments is None else self._moments.variance.sqrt(),
-            num_samples=average.num_samples,
-            samples=None if self._samples is None else torch.stack(self._samples),
-            logits=None if self._logits is None else torch.stack(self._logits),
-        )
 
 
 @torch.no_grad()
