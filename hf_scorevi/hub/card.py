@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from keyword import iskeyword
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from transformers.utils import logging
 
 from ..errors import InputError, PosteriorCheckpointError
@@ -150,6 +150,14 @@ def read_card(path: Path) -> str:
         raise InputError(f"{path} cannot be read: {error}. Shorten it, or move it away.") from error
 
 
+@cache
+def _template() -> Template:
+    environment = Environment(
+        undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string((files(__package__) / "card_template.md").read_text(encoding="utf-8"))
+
+
 class _Content:
     """What the card says, from the folder's files. What is in them may be anybody's, and of any type."""
 
@@ -204,11 +212,7 @@ class _Content:
     def render(self, pictures: Container[str]) -> str:
         """Return the card, with those of its pictures that there are."""
         contents = self.contents
-        environment = Environment(
-            undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
-        )
-        template = (files(__package__) / "card_template.md").read_text(encoding="utf-8")
-        return environment.from_string(template).render(
+        return _template().render(
             vars(self)
             | {
                 "metadata": yaml_dump(self.metadata(), sort_keys=False).rstrip(),
