@@ -34,16 +34,13 @@ from .predictive import (
     predictive_of,
     vectorised_outputs,
 )
+from .predictive.draws import GROUP_BATCHES, GROUP_BYTES, TABLE_BYTES
 from .twin import Kept, Twin, Twins
 
 __all__ = ["Draws", "Predictor"]
 
 Batch = Mapping[str, Any]
 Output = PredictiveOutput | RegressionOutput | SpanOutput
-
-# Limits of a group of batches, which share each draw so that making it costs little compared with the passes: their
-# number, the bytes of their inputs on the device, and, for logits of every token or pixel, those of their predictions.
-_GROUP_BATCHES, _GROUP_BYTES, _TABLE_BYTES = 64, 1 << 28, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -259,8 +256,8 @@ class Predictor:
         total = len(loader) * passes if hasattr(loader.dataset, "__len__") else None
         outputs: list[Output] = []
         # Forecasts are kept for each draw, and each is about as large as its context.
-        groups = _Groups(map(self.inputs_of, loader), _GROUP_BYTES // (passes if head.forecasts else 1))
-        groups.most = 1 if fresh_draws or head.counts_labels else _GROUP_BATCHES
+        groups = _Groups(map(self.inputs_of, loader), GROUP_BYTES // (passes if head.forecasts else 1))
+        groups.most = 1 if fresh_draws or head.counts_labels else GROUP_BATCHES
         with logging.tqdm(total=total, desc="Predicting", unit="pass") as progress:
             for number, group in enumerate(groups):
                 own = draws
@@ -270,7 +267,7 @@ class Predictor:
                 found = self._predict_group(batches, own, progress.update, len(outputs))
                 outputs += [output.to("cpu") for output in found]
                 if head.counts_labels and not fresh_draws:  # the size of a prediction is known now
-                    groups.most = max(1, min(_GROUP_BATCHES, _TABLE_BYTES // max(1, _num_bytes(found[-1]))))
+                    groups.most = max(1, min(GROUP_BATCHES, TABLE_BYTES // max(1, _num_bytes(found[-1]))))
         if not outputs:
             raise ValueError("There is nothing to predict: the data set is empty.")
         return type(outputs[0]).cat(outputs)  # type: ignore[arg-type]

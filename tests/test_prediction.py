@@ -46,7 +46,7 @@ def test_a_data_set_is_predicted_as_one_batch_would_be(model):
 def test_batches_share_draws_whatever_their_groups(model, monkeypatch):
     expected = model.predict_dataset(DATA, batch_size=4, num_samples=3, seed=0)
     for bytes_of_group in (1, 4 * 64 * 4, 3 * 4 * 64 * 4):
-        monkeypatch.setattr("hf_scorevi.prediction._GROUP_BYTES", bytes_of_group)
+        monkeypatch.setattr("hf_scorevi.prediction.GROUP_BYTES", bytes_of_group)
         close(model.predict_dataset(DATA, batch_size=4, num_samples=3, seed=0), expected, 0)
 
 

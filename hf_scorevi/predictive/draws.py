@@ -14,7 +14,11 @@ from torch.utils._pytree import tree_map
 from ..posterior import Posterior
 from ..twin import Folded, Kept, Twin, Twins, require_weights
 
-__all__ = ["drawn_outputs", "vectorised_outputs"]
+__all__ = ["GROUP_BATCHES", "GROUP_BYTES", "TABLE_BYTES", "drawn_outputs", "vectorised_outputs"]
+
+# Limits of a group of batches, which share each draw so that making it costs little compared with the passes: their
+# number, the bytes of their inputs on the device, and those of the tables that are averaged over draws.
+GROUP_BATCHES, GROUP_BYTES, TABLE_BYTES = 64, 1 << 28, 1 << 24
 
 Batch = Mapping[str, Any]
 Output = TypeVar("Output")  # a tensor, or several

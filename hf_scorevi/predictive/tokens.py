@@ -55,6 +55,7 @@ class SpanPredictive:
 
     def add(self, start: Tensor, end: Tensor) -> None:
         """Take in the logits of one draw, (B, T) for the start and for the end."""
+        self._length = start.shape[1]
         for predictive, logits in zip(self._ends, (start, end), strict=True):
             predictive.add(logits)
 
@@ -65,10 +66,8 @@ class SpanPredictive:
 
     def scores(self, labels: tuple[Tensor, ...]) -> Tensor:
         """Return the scores of each example, (B, `score_names`), start and end being its terms."""
-        found = []
-        for predictive, label in zip(self._ends, labels, strict=True):
-            found.append(predictive.scores(label.masked_fill(label >= predictive.point.shape[1], IGNORED)))
-        return found[0] + found[1]
+        start, end = (label.masked_fill(label >= self._length, IGNORED) for label in labels)
+        return self._ends[0].scores(start) + self._ends[1].scores(end)
 
     def output(self) -> SpanOutput:
         """Return the prediction, after all draws."""

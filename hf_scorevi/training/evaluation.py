@@ -15,6 +15,7 @@ from ..batch_norm import RunningStatistics, kept_running_statistics
 from ..errors import InputError
 from ..heads import Head
 from ..predictive import Keep, Predictive, evaluated_predictive
+from ..predictive.draws import GROUP_BATCHES, GROUP_BYTES, TABLE_BYTES
 from .evaluation_figures import EvaluationFigures
 from .grouping import GroupedBatches
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from .evaluating import EvaluatingTrainer
 
 __all__ = ["Evaluated", "EvaluationRun", "draw_counts"]
-
-# Limits of a group of batches, which share each draw so that making it costs little compared with the passes: their
-# number, the bytes of their inputs on the device, and those of the tables averaged over draws.
-_GROUP_BATCHES, _GROUP_BYTES, _TABLE_BYTES = 64, 1 << 28, 1 << 24
 
 
 def draw_counts(num_samples: int) -> list[int]:
@@ -83,8 +80,8 @@ class EvaluationRun:
         self.statistics: list[RunningStatistics] = []
         head = trainer.head
         # Forecasts are kept for each draw, and each is about as large as its context.
-        limit = _GROUP_BYTES // (trainer.args.eval_num_samples if head.forecasts else 1)
-        self.batches = None if loader is None else GroupedBatches(loader, _GROUP_BATCHES, limit, trainer._largest)
+        limit = GROUP_BYTES // (trainer.args.eval_num_samples if head.forecasts else 1)
+        self.batches = None if loader is None else GroupedBatches(loader, GROUP_BATCHES, limit, trainer._largest)
         self.figures = EvaluationFigures()
 
     def step(self, model: nn.Module, inputs: dict[str, Any], loss_only: bool) -> tuple[Tensor | None, Any, Any]:
@@ -94,9 +91,10 @@ class EvaluationRun:
             place = next((i for i, batch in enumerate(group) if batch is inputs), None)
             self._evaluate(model, [inputs] if place is None else group[place:])
         batch = self._done.popleft()
-        self._take(batch)
-        point = None if loss_only else batch.predictive.point  # type: ignore[union-attr]
-        return _loss(batch), point, None if loss_only else batch.labels
+        needed = not loss_only or batch.mean is not None
+        point: Any = batch.predictive.point if needed else None  # type: ignore[union-attr]
+        self._take(batch, point)
+        return (_loss(batch), None, None) if loss_only else (_loss(batch), point, batch.labels)
 
     def _evaluate(self, model: nn.Module, group: Sequence[dict[str, Any]]) -> None:
         """Evaluate the first batches of a group: as many as fit into memory with their tables."""
@@ -105,7 +103,7 @@ class EvaluationRun:
         self._done.clear()
         held = following = 0
         for inputs in group:
-            if self._done and held + following > _TABLE_BYTES:
+            if self._done and held + following > TABLE_BYTES:
                 break
             batch, own = self._begin(model, inputs)
             self._done.append(batch)
@@ -134,33 +132,32 @@ class EvaluationRun:
         _, values, prepared = trainer._pass_over(model, inputs)
         head = trainer.head.seen(values[0], prepared.get(trainer.head.target))
         target = _target(head, values[0], prepared)
-        labels = target[0] if isinstance(target, tuple) and head.task != "spans" else target
         how = Keep(noise=trainer._noise, spread=False)
-        mean = evaluated_predictive(head, how, labels)
+        mean = evaluated_predictive(head, how, target)
         mean.add(*values)
         how = replace(self._keep or how, temperature=trainer._temperature, noise=how.noise)
-        is_table = head.task == "classes" and labels is not None
+        is_table = head.task == "classes" and target is not None
         batch = Evaluated(
             head,
             inputs,
             trainer._labels_of(prepared),
-            labels,
-            evaluated_predictive(head, how, labels),
-            None if labels is None else mean.scores(labels),  # type: ignore[union-attr]
+            target,
+            evaluated_predictive(head, how, target),
+            None if target is None else mean.scores(target),  # type: ignore[union-attr]
             mean.point if is_table else None,  # type: ignore[union-attr,arg-type]
         )
         self.figures.begin(head, batch.predictive.score_names)  # type: ignore[union-attr]
         of_draws = trainer.args.eval_num_samples if head.likelihood in ("gaussian", "distribution") else 1
         return batch, sum(value.nbytes for value in values) * of_draws
 
-    def _take(self, batch: Evaluated) -> None:
-        """Keep what the figures and `predict` need of a batch, gathered from all processes."""
+    def _take(self, batch: Evaluated, point: Any) -> None:
+        """Keep what the figures and `predict` need of a batch and its prediction, gathered from all processes."""
         trainer = self._trainer
         gather = trainer.gather_function
         if batch.scores and batch.mean_scores is not None:
             self.figures.add(gather(torch.stack([*batch.scores, batch.mean_scores], dim=1)))
             if batch.mean is not None:
-                self.figures.add_tables(gather((batch.predictive.point, batch.mean, batch.target)))  # type: ignore[union-attr]
+                self.figures.add_tables(gather((point, batch.mean, batch.target)))
         if self._keep is not None and hasattr(batch.predictive, "output"):
             output = batch.predictive.output()
             tensors = trainer.accelerator.pad_across_processes(output.examples_first(), dim=1, pad_index=torch.nan)  # type: ignore[arg-type]
@@ -176,14 +173,16 @@ def _target(head: Head, predicted: Tensor, inputs: dict[str, Any]) -> Any:
     """Return the target that a batch's predictive is scored against; `None` if it has none."""
     if head.has_classes:
         labels = head.labels(inputs)
-        if labels is not None and head.task in ("tokens", "classes") and labels[0].shape != predicted.shape[:-1]:
-            if head.is_assumed:
+        if labels is None or head.task == "spans":
+            return labels
+        if head.task != "pixels" and labels[0].shape != predicted.shape[:-1]:
+            if head.task == "classes":  # probabilities of classes, say, by which nothing is judged
                 return None
             raise InputError(
                 f"The labels have the shape {tuple(labels[0].shape)}, and the logits {tuple(predicted.shape)}: there "
                 "has to be one label at each place."
             )
-        return labels
+        return labels[0]
     target = inputs.get(head.target)
     if not isinstance(target, Tensor):
         return None

@@ -50,7 +50,9 @@ class RenewingTrainer(SavingTrainer):
         super().__init__(*args, **kwargs)
         self.posterior_config = posterior_config or PosteriorConfig()
         refuse_unsupported(self)
-        self._counted: tuple[Any, int] | None = None  # terms of the likelihood, and of which data
+        # Data, collator, head and length whose terms of the likelihood were counted last, and their number. The
+        # objects themselves: an id may be that of another by now.
+        self._counted: tuple[Any, Any, Head, int | None, int] | None = None
         self._optimizer_given = self.optimizer is not None
         self._build_posterior()
         self._name_labels()
@@ -170,10 +172,14 @@ class RenewingTrainer(SavingTrainer):
         config, head = self.posterior_config, self.head
         num_data = config.num_data
         if num_data is None:
-            key = id(self.train_dataset), id(self.data_collator), head
-            if self._counted is None or self._counted[0] != key:
-                self._counted = key, count_terms(head, self.train_dataset, self._rows_of_training_data)
-            num_data = self._counted[1]
+            data: Any = self.train_dataset
+            collator = self.data_collator
+            length = len(data) if hasattr(data, "__len__") else None
+            known = self._counted
+            if known is None or known[0] is not data or known[1] is not collator or known[2:4] != (head, length):
+                number = count_terms(head, data, self._rows_of_training_data)
+                known = self._counted = data, collator, head, length, number
+            num_data = known[4]
         likelihood, former = resolve_likelihood(head, config, num_data, self.posterior.num_weights), self.likelihood
         if former is not None and head == self._likelihood_head:
             likelihood.go_on_from(former)

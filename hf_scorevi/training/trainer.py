@@ -217,8 +217,10 @@ class ScoreVITrainer(RenewingTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """Fetch as `Trainer` does, and count the terms of each micro-batch: all terms of a step weigh alike."""
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        terms = [self.head.count(inputs) for inputs in samples]
         self._shares = None
+        if len(samples) == 1 and self.args.world_size == 1 and not self.head.counts_labels:
+            return samples, items  # whose share is one
+        terms = [self.head.count(inputs) for inputs in samples]
         if terms and all(count is not None for count in terms):
             counts = torch.stack([count.to(device) for count in terms]).double()  # type: ignore[union-attr]
             mean = self.accelerator.gather(counts).mean() if self.args.world_size > 1 else counts.mean()

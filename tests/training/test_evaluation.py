@@ -184,6 +184,17 @@ def test_a_regression_s_batches_may_stay_apart(tmp_path):
     assert found[0]["eval_mse"] == pytest.approx(found[1]["eval_mse"], rel=1e-6)
 
 
+def test_labels_in_a_column_of_their_own_have_a_loss_and_no_figures(tmp_path):
+    """The loss of transformers takes (B, 1) for (B,)."""
+    data = images(6)
+    column = Examples(pixel_values=data.columns["pixel_values"], labels=data.columns["labels"].unsqueeze(1))
+    model = tiny_vit(problem_type="single_label_classification")
+    trainer = ScoreVITrainer(model, arguments(tmp_path), train_dataset=data)
+    metrics = trainer.evaluate(column)
+    # Averaged over draws, where the predictive's NLL is at most that.
+    assert metrics["eval_loss"] >= trainer.evaluate(data)["eval_nll"] and "eval_nll" not in metrics
+
+
 def test_outputs_that_are_not_finite_are_named(tmp_path):
     data = images(6)
     data.columns["pixel_values"][4] = torch.nan

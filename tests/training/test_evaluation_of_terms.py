@@ -205,6 +205,6 @@ def test_of_tokens_no_table_outlives_its_batch(tmp_path, monkeypatch):
         most = max(most, len(live))
 
     monkeypatch.setattr(classes.PredictiveAverage, "add", counted)
-    monkeypatch.setattr(evaluation, "_TABLE_BYTES", 1)
+    monkeypatch.setattr(evaluation, "TABLE_BYTES", 1)
     trainer_for(tmp_path, "language", rows=30).evaluate()
     assert most <= 3  # of a batch, of the mean's weights, and of the one before until it is dropped

@@ -41,7 +41,7 @@ def test_an_empty_loader_yields_nothing():
 
 
 def evaluated(tmp_path, monkeypatch, build, batches: int):
-    monkeypatch.setattr("hf_scorevi.training.evaluation._GROUP_BATCHES", batches)
+    monkeypatch.setattr("hf_scorevi.training.evaluation.GROUP_BATCHES", batches)
     data = images(23)
     args = arguments(tmp_path, max_steps=2, eval_num_samples=3, per_device_eval_batch_size=4)
     trainer = ScoreVITrainer(build(), args, train_dataset=data)
@@ -100,14 +100,14 @@ def groups_of(trainer, data, monkeypatch) -> list[int]:
 
 
 def test_an_evaluation_holds_large_inputs_batch_by_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_scorevi.training.evaluation._GROUP_BYTES", 2 * (8 * 8 * 4 + 8))
+    monkeypatch.setattr("hf_scorevi.training.evaluation.GROUP_BYTES", 2 * (8 * 8 * 4 + 8))
     data = images(9)
     trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path, per_device_eval_batch_size=1), train_dataset=data)
     assert groups_of(trainer, data, monkeypatch) == [2, 2, 2, 2, 1]
 
 
 def test_an_evaluation_holds_few_large_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_scorevi.training.evaluation._TABLE_BYTES", 3 * 3 * 4)  # of three classes
+    monkeypatch.setattr("hf_scorevi.training.evaluation.TABLE_BYTES", 3 * 3 * 4)  # of three classes
     data = images(8)
     trainer = ScoreVITrainer(tiny_vit(), arguments(tmp_path, per_device_eval_batch_size=1), train_dataset=data)
     assert groups_of(trainer, data, monkeypatch) == [3, 3, 2]

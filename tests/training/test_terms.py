@@ -120,6 +120,17 @@ def test_terms_are_counted_once(tmp_path, monkeypatch):
     assert read == list(range(8))
 
 
+def test_other_data_are_counted_anew(tmp_path):
+    model, data = make_head("tokens")
+    trainer = trainer_for(tmp_path, model, data)
+    before = trainer._resolved_likelihood().num_data
+    data.rows.append(data.rows[0])
+    after = trainer._resolved_likelihood().num_data
+    assert after - before == (data.rows[0]["labels"] != -100).sum()
+    trainer.train_dataset = Rows(data.rows[:2])
+    assert trainer._resolved_likelihood().num_data == sum(int((r["labels"] != -100).sum()) for r in data.rows[:2])
+
+
 def test_of_many_rows_some_are_counted_spread_over_the_data(tmp_path, monkeypatch):
     from hf_scorevi.training import likelihood
 
